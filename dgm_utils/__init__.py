@@ -1,0 +1,1 @@
+"""Reference models, exact oracles and autograded exercises for deep generative models."""
