@@ -1,0 +1,167 @@
+"""`check(function)`: both halves of a check, side by side in the student's kernel."""
+
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+
+import torch
+
+from dgm_utils.grading.exercise import Exercise
+from dgm_utils.grading.judge import Observed, Verdict, device_probe, judge, make_cases
+from dgm_utils.grading.observe import Observation, observe
+from dgm_utils.grading.render import WIDTH, as_html, as_text, draw, in_short
+
+# The verdict as data, beside what the student reads: the grader's report counts these.
+VERDICT_MIME = "application/vnd.dgm.verdict+json"
+
+
+class CheckFailed(AssertionError):
+    """A check that did not pass. Its message is all there is to see: no traceback is shown."""
+
+    def _render_traceback_(self):
+        """What IPython prints in place of a traceback."""
+        return str(self).splitlines()
+
+
+class Checker:
+    """`check(function)` for the exercises of one topic.
+
+    Args:
+        exercises: of the topic.
+
+    """
+
+    def __init__(self, exercises: Iterable[Exercise]):
+        self._exercises = {exercise.name: exercise for exercise in exercises}
+        self._passed: dict[str, Callable] = {}
+
+    def __call__(self, function: Callable, seed: int = 0) -> None:
+        """Check a function and show the outcome.
+
+        Args:
+            function: the student's, bound to the exercise's name in the notebook.
+            seed: makes the cases; another seed gives other numbers and sizes.
+
+        Raises:
+            CheckFailed: when the function does not pass.
+            TypeError, ValueError: when it is unclear which exercise this is.
+
+        """
+        exercise = self._which(function, sys._getframe(1).f_globals)
+        start = time.perf_counter()
+        observed, verdict = run(exercise, function, seed)
+        seconds = time.perf_counter() - start
+        self._passed.pop(exercise.name, None)
+        if verdict.passed:
+            self._passed[exercise.name] = function
+        text = as_text(exercise, verdict, seconds)
+        if _in_notebook():
+            picture = "" if verdict.passed else draw(exercise, observed)
+            _display(verdict, text, as_html(exercise, verdict, seconds, picture))
+        elif verdict.passed:
+            print(text)
+        if not verdict.passed:
+            _hide_tracebacks()
+            raise CheckFailed(in_short(verdict) if _in_notebook() else text)
+
+    def passed(self, *functions: Callable) -> bool:
+        """Whether the last check of each of these functions passed, and none was changed since."""
+        return all(any(f is p for p in self._passed.values()) for f in functions)
+
+    def hint(self, exercise: str | Callable, number: int = 1) -> None:
+        """Print one of the three hints of an exercise.
+
+        Args:
+            exercise: the function or its name.
+            number: 1, 2 or 3; each says more than the one before.
+
+        """
+        name = exercise if isinstance(exercise, str) else getattr(exercise, "__name__", "")
+        if name not in self._exercises:
+            raise ValueError(f"there is no exercise {name!r}; there are {self._names()}")
+        hints = self._exercises[name].hints
+        if number not in range(1, len(hints) + 1):
+            raise ValueError(f"hints are numbered 1 to {len(hints)}; got {number!r}")
+        print("\n".join(textwrap.wrap(f"Hint {number}: {hints[number - 1]}", WIDTH)))
+
+    def _which(self, function, caller) -> Exercise:
+        """The exercise whose name this object bears where `check` was called."""
+        if not callable(function):
+            raise TypeError(
+                f"check takes the function itself, as in check({next(iter(self._exercises))}); "
+                f"got {function!r}"
+            )
+        names = [name for name in self._exercises if caller.get(name) is function]
+        if len(names) > 1:
+            # Otherwise the answer to one exercise would be graded as the answer to another.
+            raise ValueError(
+                f"{' and '.join(names)} are the same function; each exercise needs its own"
+            )
+        name = names[0] if names else getattr(function, "__name__", "")
+        if name not in self._exercises:
+            raise ValueError(
+                f"no exercise is called {name!r}; name your function one of {self._names()}"
+            )
+        return self._exercises[name]
+
+    def _names(self):
+        return ", ".join(self._exercises)
+
+
+def run(exercise: Exercise, function: Callable, seed: int = 0) -> tuple[Observed, Verdict]:
+    """Observe a function on all cases, then judge what was seen."""
+    observed, left = [], exercise.time_limit
+    for device in _devices():
+        for case in make_cases(exercise, seed, device):
+            observation = observe(function, case, seconds=left)
+            observed.append((case, observation))
+            left -= observation.seconds
+            if observation.timed_out:
+                return observed, judge(exercise, observed)
+    probe: Observation = observe(function, device_probe(observed[0][0]), seconds=left)
+    return observed, judge(exercise, observed, probe)
+
+
+def _devices():
+    """The CPU, and the card where there is one; `DGM_DEVICE` names a single one instead."""
+    chosen = os.environ.get("DGM_DEVICE")
+    if not chosen:
+        return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    try:
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"DGM_DEVICE is {chosen!r}, which torch cannot use here; unset it or use 'cpu'"
+        ) from error
+    return [chosen]
+
+
+def _in_notebook():
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")
+
+
+def _display(verdict: Verdict, text: str, html: str) -> None:
+    from IPython.display import display
+
+    data = {"text/html": html, "text/plain": text, VERDICT_MIME: asdict(verdict)}
+    display(data, raw=True)
+
+
+def _hide_tracebacks():
+    """Outside IPython too, a failed check prints its message and no traceback."""
+    previous = sys.excepthook
+    if getattr(previous, "knows_check_failed", False):
+        return
+
+    def hook(kind, error, trace):
+        if issubclass(kind, CheckFailed):
+            print(error, file=sys.stderr)
+        else:
+            previous(kind, error, trace)
+
+    hook.knows_check_failed = True
+    sys.excepthook = hook

@@ -1,0 +1,131 @@
+"""An exercise is data: what is asked, on which cases, and which wrong answers are known.
+
+Nothing here knows the subject of the course.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+class Draw:
+    """A seeded source of arguments, on a device, in a floating dtype.
+
+    Numbers are drawn on the CPU in float64 and then moved, so that every device and dtype sees the
+    same case. Sizes drawn with `integer` differ from seed to seed.
+    """
+
+    def __init__(self, seed: int, dtype: torch.dtype = torch.float64, device: str = "cpu"):
+        self.generator = torch.Generator().manual_seed(seed)
+        self.dtype = dtype
+        self.device = device
+
+    def tensor(self, values) -> torch.Tensor:
+        """Numbers or a tensor, in this source's dtype and on its device."""
+        return torch.as_tensor(values, dtype=torch.float64).to(self.device, self.dtype)
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Standard normal numbers."""
+        return self.tensor(torch.randn(shape, generator=self.generator, dtype=torch.float64))
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        """Numbers uniform on [0, 1)."""
+        return self.tensor(torch.rand(shape, generator=self.generator, dtype=torch.float64))
+
+    def bernoulli(self, *shape: int) -> torch.Tensor:
+        """Zeros and ones, equally likely, in the floating dtype."""
+        return self.tensor(torch.randint(2, shape, generator=self.generator))
+
+    def integer(self, low: int, high: int) -> int:
+        """One whole number from `low` to `high`, both included."""
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of the function under check.
+
+    Args:
+        name: what is special about it, in a few words the student reads.
+        args: positional arguments.
+        wrt: positions of the arguments whose gradients are compared.
+        facts: exact answers that a property of the exercise compares with.
+
+    """
+
+    name: str
+    args: tuple
+    wrt: tuple[int, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Property:
+    """A statement that every right answer satisfies.
+
+    `holds(case, value)` is True where the statement holds or says nothing of this case. `sentence`
+    is said to the student when it does not hold.
+    """
+
+    name: str
+    sentence: str
+    holds: Callable[[Case, Any], bool]
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """A wrong implementation on record, and what to say to a student who has it.
+
+    The sentence may hold `{got}` and `{expected}`: the numbers of the first place where the two
+    differ. The implementation stands alone (it uses `torch`, `F`, `math`, `itertools` and its own
+    arguments only), so that its source can be put into a notebook.
+    """
+
+    name: str
+    sentence: str
+    implementation: Callable
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What is asked of one function.
+
+    Args:
+        name: of the function, as the student writes it.
+        question: what is asked, in one sentence.
+        reference: the right answer.
+        cases: makes the cases from a `Draw`, the simplest first.
+        misconceptions: wrong answers on record; every one must fail and be named.
+        properties: statements checked beside the comparison with the reference.
+        hints: three, each saying more than the one before.
+        points: for a pass.
+        minutes: that a student needs.
+        difficulty: 1 (a line) to 3 (a derivation).
+        rtol: relative tolerance for each dtype. float64 stops at 1e-8 because torch's softplus is
+            linear above 20, which is 2e-9 off.
+        picture: draws the verdict from `(case, value, expected value)` triples onto a matplotlib
+            axis and returns a sentence that describes it.
+        may_use: modules of the reference's own package whose code may run inside the student's
+            function; all the others hold answers.
+        time_limit: seconds of wall time for all cases of one check.
+
+    """
+
+    name: str
+    question: str
+    reference: Callable
+    cases: Callable[[Draw], Iterable[Case]]
+    misconceptions: tuple[Misconception, ...]
+    hints: tuple[str, str, str]
+    points: int
+    minutes: int
+    difficulty: int
+    properties: tuple[Property, ...] = ()
+    rtol: dict[torch.dtype, float] = field(
+        default_factory=lambda: {torch.float64: 1e-8, torch.float32: 1e-4}
+    )
+    picture: Callable | None = None
+    may_use: tuple[str, ...] = ()
+    time_limit: float = 10.0

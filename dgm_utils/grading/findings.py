@@ -1,0 +1,249 @@
+"""What can be wrong with one observation, in the order in which a student can act on it."""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+
+from dgm_utils.grading.compare import close, close_gradients, plain_values, skeleton, worst
+from dgm_utils.grading.exercise import Case, Exercise
+from dgm_utils.grading.observe import tensors
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The first thing found wrong on a case; `got` and `expected` are the numbers that show it."""
+
+    kind: str
+    sentence: str
+    got: str = ""
+    expected: str = ""
+
+
+def examine(exercise, case, seen, expected) -> Finding | None:
+    """Duties in the order in which a student can act on them."""
+    return (
+        _call_failed(exercise, seen)
+        or _wrong_type(exercise, seen, expected)
+        or _changed_argument(exercise, case, seen)
+        or _wrong_form(seen, expected)
+        or _broken_property(exercise, case, seen, expected)
+        or _wrong_value(exercise, case, seen, expected)
+        or _wrong_gradient(exercise, case, seen, expected)
+    )
+
+
+def _call_failed(exercise, seen):
+    if seen.timed_out:
+        return Finding(
+            "timeout",
+            f"{exercise.name} did not finish within {exercise.time_limit:g} seconds. "
+            "Look for a loop that never ends.",
+        )
+    if seen.raised is None:
+        return None
+    kind, message, line = seen.raised.kind, seen.raised.message, seen.raised.line
+    if kind == "NotImplementedError" and not message:
+        return Finding(
+            "unimplemented",
+            f"{exercise.name} is not written yet: replace `raise NotImplementedError()` "
+            "with your code.",
+        )
+    if kind == "KeyboardInterrupt":
+        return Finding("raised", f"{exercise.name} was interrupted before it gave a result.")
+    where = f" at `{line}`" if line else ""
+    what = f"{kind}: {message}" if message else kind
+    return Finding("raised", f"{exercise.name} raised {what}{where}.")
+
+
+def _wrong_type(exercise, seen, expected):
+    wanted = _type_name(expected.value)
+    if seen.foreign:
+        advice = ""
+        if seen.foreign.startswith("numpy."):
+            advice = " Stay in torch: no gradient flows through numpy."
+        if seen.foreign.startswith("torch.return_types."):
+            advice = " Reductions such as max and min along an axis return a pair: take `.values`."
+        return Finding(
+            "type",
+            f"{exercise.name} returned a {seen.foreign}; it should return {wanted}.{advice}",
+            got=f"a {seen.foreign}",
+            expected=wanted,
+        )
+    if seen.value is None and expected.value is not None:
+        return Finding("type", f"{exercise.name} returned None. Is the return statement missing?")
+    if skeleton(seen.value) != skeleton(expected.value):
+        got = _type_name(seen.value)
+        sentence = f"{exercise.name} returned {got}; it should return {wanted}."
+        return Finding("type", sentence, got, wanted)
+    return None
+
+
+def _changed_argument(exercise, case, seen):
+    if not seen.changed:
+        return None
+    names = " and ".join(f"`{argument_names(exercise)[i]}`" for i in seen.changed)
+    return Finding(
+        "mutation",
+        f"{exercise.name} changed its argument {names} in place, which spoils it for whoever uses "
+        "it next. Make a new tensor instead of writing into the old one (no `+=`, `x[...] =`, "
+        "or methods that end in an underscore).",
+    )
+
+
+def _wrong_form(seen, expected):
+    for got, want in zip(tensors(seen.value), tensors(expected.value), strict=True):
+        if got.shape != want.shape:
+            return Finding(
+                "shape",
+                f"The result has shape {tuple(got.shape)}; it should have {tuple(want.shape)}.",
+                got=f"shape {tuple(got.shape)}",
+                expected=f"shape {tuple(want.shape)}",
+            )
+        if got.device != want.device:
+            return Finding(
+                "device",
+                f"The result is on {got.device}, the arguments are on {want.device}. Create new "
+                "tensors with `device=` of an argument.",
+                got=str(got.device),
+                expected=str(want.device),
+            )
+        if got.dtype != want.dtype:
+            return Finding(
+                "dtype",
+                f"The result is {_dtype(got)} where it should be {_dtype(want)}. Keep the dtype of "
+                "the arguments: create new tensors with `dtype=` of an argument.",
+                got=_dtype(got),
+                expected=_dtype(want),
+            )
+    return None
+
+
+def _broken_property(exercise, case, seen, expected):
+    for statement in exercise.properties:
+        if not statement.holds(case, seen.value):
+            got, want = _numbers(exercise, case, seen, expected)
+            return Finding("property", statement.sentence, got, want)
+    return None
+
+
+def _wrong_value(exercise, case, seen, expected):
+    pairs = list(zip(tensors(seen.value), tensors(expected.value), strict=True))
+    same = all(close(got, want, _rtol(exercise, case)) for got, want in pairs)
+    if same and plain_values(seen.value) == plain_values(expected.value):
+        return None
+    got, want = _numbers(exercise, case, seen, expected)
+    if any(not got.isfinite().all() and want.isfinite().all() for got, want in pairs):
+        sentence = (
+            f"The result is not finite ({got}) although the truth is ({want}). Look for a step "
+            "that over- or underflows: exp of a large number, log of zero, 0 divided by 0."
+        )
+        return Finding("not finite", sentence, got, want)
+    if case.facts["dtype"] == torch.float64 and all(close(g, w, 1e-5) for g, w in pairs):
+        sentence = (
+            f"Right to about seven digits only ({got} for {want}): somewhere the computation goes "
+            "through float32, or through a small constant added for safety."
+        )
+        return Finding("precision", sentence, got, want)
+    return Finding("value", f"The result is {got} where it should be {want}.", got, want)
+
+
+def _wrong_gradient(exercise, case, seen, expected):
+    names = argument_names(exercise)
+    for position, got, want in zip(case.wrt, seen.gradients, expected.gradients, strict=True):
+        name = names[position]
+        if want is None or (got is None and not want.any()):
+            continue
+        if got is None:
+            return Finding(
+                "no gradient",
+                f"The values are right, but no gradient reaches `{name}`. Something cuts it off: "
+                "detach, item, numpy, no_grad, torch.tensor of a tensor, or a comparison.",
+                got="no gradient",
+                expected=f"a gradient in {name}",
+            )
+        if not close_gradients(got, want, _rtol(exercise, case)):
+            at = worst(got, want)
+            got, want = _pair(got[at], want[at])
+            return Finding(
+                "gradient",
+                f"The values are right, but the gradient with respect to `{name}` is {got} where "
+                f"it should be {want}. Part of the computation may be detached, or a value was "
+                "replaced by a constant.",
+                got=f"{got} (gradient)",
+                expected=f"{want} (gradient)",
+            )
+    return None
+
+
+def wrong_device(probe):
+    """What the device probe says; nothing when the function looks at numbers, as it may."""
+    raised = probe.raised
+    if raised and ("device" in raised.message and "cpu" in raised.message):
+        line = f" at `{raised.line}`" if raised.line else ""
+    elif any(not t.is_meta for t in tensors(probe.value)):
+        line = ""
+    else:
+        return None
+    return (
+        f"The function works on the CPU only: it creates a tensor there{line} whatever the device "
+        "of its arguments. Create new tensors with `device=` of an argument."
+    )
+
+
+# Words
+
+
+def argument_names(exercise: Exercise) -> list[str]:
+    """Names of the reference's parameters, in order."""
+    return list(inspect.signature(exercise.reference).parameters)
+
+
+def describe(exercise: Exercise, case: Case) -> str:
+    """A case in words: its name, and the arguments with their shapes or values."""
+    parts = []
+    for name, arg in zip(argument_names(exercise), case.args, strict=False):
+        if isinstance(arg, torch.Tensor):
+            parts.append(f"{name} {tuple(arg.shape)}")
+        elif isinstance(arg, (bool, int, float, str)):
+            parts.append(f"{name} = {arg}")
+        else:
+            parts.append(name)
+    return f"{case.name}: {', '.join(parts)}, {str(case.facts['dtype']).removeprefix('torch.')}"
+
+
+def _dtype(tensor):
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _type_name(value):
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, dict):
+        return f"a dict with the keys {', '.join(value)}"
+    if isinstance(value, (tuple, list)):
+        return f"{len(value)} values ({', '.join(_type_name(item) for item in value)})"
+    return f"a plain {type(value).__name__}"
+
+
+def _numbers(exercise, case, seen, expected):
+    """The entry that shows the difference best, theirs and ours, in digits that differ."""
+    for got, want in zip(tensors(seen.value), tensors(expected.value), strict=True):
+        if not close(got, want, _rtol(exercise, case)):
+            at = worst(got, want)
+            return _pair(got[at], want[at])
+    if plain_values(seen.value) != plain_values(expected.value):
+        return str(plain_values(seen.value)), str(plain_values(expected.value))
+    return "", ""
+
+
+def _pair(got, want):
+    got, want = got.item(), want.item()
+    if isinstance(got, bool):
+        return str(got), str(want)
+    texts = [(f"{got:.{digits}g}", f"{want:.{digits}g}") for digits in (5, 8, 12, 17)]
+    return next(((a, b) for a, b in texts if a != b), texts[-1])
+
+
+def _rtol(exercise, case):
+    return exercise.rtol[case.facts["dtype"]]

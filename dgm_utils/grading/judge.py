@@ -1,0 +1,146 @@
+"""Judge: from cases and observations alone, decide, and say why. Runs no student code."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from dgm_utils.grading.compare import agree
+from dgm_utils.grading.exercise import Case, Draw, Exercise
+from dgm_utils.grading.findings import describe, examine, wrong_device
+from dgm_utils.grading.observe import Observation, observe
+from dgm_utils.grading.provenance import is_borrowed, is_copy
+
+Observed = list[tuple[Case, Observation]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one function: the student reads it, the report counts it.
+
+    Args:
+        exercise: name of the exercise.
+        passed: whether the points are due.
+        kind: one word for what went wrong, `"passed"` if nothing did.
+        sentence: what happened and what to do about it.
+        misconception: name of the known wrong answer that agrees with this one.
+        case: the case that shows it, in words.
+        got: what the function gave there.
+        expected: what the right answer is there.
+        printed: what the function printed there.
+        copied: the function is the reference word for word; passes, and the instructor is told.
+
+    """
+
+    exercise: str
+    passed: bool
+    kind: str = "passed"
+    sentence: str = ""
+    misconception: str | None = None
+    case: str = ""
+    got: str = ""
+    expected: str = ""
+    printed: str = ""
+    copied: bool = False
+
+
+def make_cases(exercise: Exercise, seed: int, device: str = "cpu") -> list[Case]:
+    """All cases of an exercise in each of its dtypes, on `device`."""
+    return [
+        replace(case, facts={**case.facts, "dtype": dtype})
+        for dtype in exercise.rtol
+        for case in exercise.cases(Draw(seed, dtype, device))
+    ]
+
+
+def device_probe(case: Case) -> Case:
+    """The same call on torch's meta device: shapes without numbers.
+
+    A function that writes a device down fails here, on a machine without a GPU too.
+    """
+    args = tuple(a.to("meta") if isinstance(a, torch.Tensor) else a for a in case.args)
+    return Case("device probe", args)
+
+
+def judge(exercise: Exercise, observed: Observed, probe: Observation | None = None) -> Verdict:
+    """The verdict on the observations of one function.
+
+    Args:
+        exercise: what was asked.
+        observed: cases and what happened on each, in order; may stop early after a time-out.
+        probe: what happened on the device probe.
+
+    """
+    if any(is_borrowed(exercise, observation) for _, observation in observed):
+        return Verdict(
+            exercise.name,
+            passed=False,
+            kind="borrowed",
+            sentence="The answer came from the reference implementation, called or executed while "
+            "your function ran. Write the computation in your own cell.",
+        )
+    for case, observation in observed:
+        finding = examine(exercise, case, observation, expected_of(exercise, case))
+        if finding:
+            return _name(exercise, observed, case, observation, finding)
+    if probe and (sentence := wrong_device(probe)):
+        return Verdict(exercise.name, passed=False, kind="device", sentence=sentence)
+    copied = any(is_copy(exercise, observation) for _, observation in observed)
+    return Verdict(exercise.name, passed=True, copied=copied)
+
+
+def _name(exercise, observed, case, observation, finding):
+    """The verdict for a finding, with the misconception that explains it if there is one."""
+    verdict = Verdict(
+        exercise.name,
+        passed=False,
+        kind=finding.kind,
+        sentence=finding.sentence,
+        case=describe(exercise, case),
+        got=finding.got,
+        expected=finding.expected,
+        printed=observation.printed,
+    )
+    if finding.kind in ("unimplemented", "timeout"):
+        return verdict
+    misconception = _explain(exercise, observed, case)
+    if misconception is None:
+        return verdict
+    numbers = {"got": finding.got, "expected": finding.expected}
+    return replace(
+        verdict,
+        kind="misconception",
+        misconception=misconception.name,
+        sentence=misconception.sentence.format(**numbers),
+    )
+
+
+def _explain(exercise, observed, failing):
+    """The misconception whose observations agree with the student's on every case.
+
+    Only cases in the dtype of the failing one count: where a wrong answer under- or overflows, it
+    does so differently in each dtype. An agreement with gradients is worth more than one without.
+    """
+    dtype = failing.facts["dtype"]
+    rtol = exercise.rtol[dtype]
+    pairs = [(case, seen) for case, seen in observed if case.facts["dtype"] == dtype]
+    known = {
+        m: [observe(m.implementation, case) for case, _ in pairs] for m in exercise.misconceptions
+    }
+    right = [expected_of(exercise, case) for case, _ in pairs]
+    seen = [observation for _, observation in pairs]
+    for misconception, wrong in known.items():
+        if all(map(agree, seen, wrong, [rtol] * len(seen))):
+            return misconception
+    for misconception, wrong in known.items():
+        if _same_values(seen, wrong, rtol) and not _same_values(wrong, right, rtol):
+            return misconception
+    return None
+
+
+def _same_values(a, b, rtol):
+    return all(agree(x, y, rtol, with_gradients=False) for x, y in zip(a, b, strict=True))
+
+
+def expected_of(exercise: Exercise, case: Case) -> Observation:
+    """The reference, observed like the student."""
+    return observe(exercise.reference, case)

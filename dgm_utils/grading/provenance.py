@@ -1,0 +1,44 @@
+"""Where an answer came from: the student's own code, a copy of the reference, or the reference."""
+
+import importlib.util
+import inspect
+import os
+from functools import cache
+
+from dgm_utils.grading.exercise import Exercise
+from dgm_utils.grading.observe import Observation, fingerprint
+
+# A function with fewer lines in its body is written the same way by chance.
+SHORTEST_COPY = 3
+
+
+def is_borrowed(exercise: Exercise, observation: Observation) -> bool:
+    """Whether code of the reference's package ran, or the reference's source was executed."""
+    package, allowed = _package(exercise.reference.__module__), _files(exercise.may_use)
+    if any(file.startswith(package) and file not in allowed for file in observation.files):
+        return True
+    mark = fingerprint(exercise.reference.__code__)
+    return any(call.fingerprint == mark and not call.handwritten for call in observation.calls)
+
+
+def is_copy(exercise: Exercise, observation: Observation) -> bool:
+    """Whether the function is the reference word for word, names of variables included."""
+    mark = fingerprint(exercise.reference.__code__)
+    if not any(call.fingerprint == mark for call in observation.calls):
+        return False
+    body = inspect.getsource(exercise.reference).rpartition('"""')[2]
+    return len(body.strip().splitlines()) >= SHORTEST_COPY
+
+
+@cache
+def _package(module: str) -> str:
+    """The folder of the outermost package that a module belongs to, or the module's own file."""
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    if spec.submodule_search_locations:
+        return os.path.abspath(next(iter(spec.submodule_search_locations))) + os.sep
+    return os.path.abspath(spec.origin)
+
+
+@cache
+def _files(modules: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(os.path.abspath(importlib.util.find_spec(name).origin) for name in modules)

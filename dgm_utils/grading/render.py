@@ -1,0 +1,112 @@
+"""One screen for a verdict: plain text everywhere, HTML in a notebook."""
+
+import base64
+import html
+import io
+import textwrap
+
+import torch
+
+from dgm_utils.grading.exercise import Exercise
+from dgm_utils.grading.judge import Observed, Verdict, expected_of
+
+# nbgrader's validator cuts lines at 87 characters.
+WIDTH = 80
+
+# Blue and vermilion of Okabe and Ito: told apart by every reader, on light and dark ground.
+_PASSED, _FAILED = "#0072b2", "#d55e00"
+
+
+def as_text(exercise: Exercise, verdict: Verdict, seconds: float) -> str:
+    """The verdict in plain text, no line longer than `WIDTH`."""
+    if verdict.passed:
+        return f"✓ {exercise.name}: passed in {seconds:.1f} s"
+    lines = [f"✗ {exercise.name}: not yet", *_wrap(verdict.sentence)]
+    for label, text in _evidence(exercise, verdict):
+        lines += _labelled(label, text)
+    lines += _wrap(f'Stuck? `check.hint("{exercise.name}")` gives the first of three hints.')
+    return "\n".join(lines)
+
+
+def in_short(verdict: Verdict) -> str:
+    """Name and sentence only: what the error of a failed check says under the full screen."""
+    return "\n".join(_wrap(f"{verdict.exercise}: {verdict.sentence}", indent=""))
+
+
+def as_html(exercise: Exercise, verdict: Verdict, seconds: float, picture: str = "") -> str:
+    """The verdict for a notebook; everything that came from the student is escaped."""
+    if verdict.passed:
+        title = f"✓ <code>{exercise.name}</code>: passed in {seconds:.1f} s"
+        return _box(_PASSED, f"<b>{title}</b>")
+    rows = "".join(
+        f'<tr><td style="text-align:left;vertical-align:top;padding:0 1em 0 0">{label}</td>'
+        f'<td style="text-align:left;white-space:pre-wrap">{_code(text)}</td></tr>'
+        for label, text in _evidence(exercise, verdict)
+    )
+    return _box(
+        _FAILED,
+        f"<b>✗ <code>{exercise.name}</code>: not yet</b>"
+        f'<p style="margin:.4em 0">{_code(verdict.sentence)}</p>'
+        f'<table style="margin:0">{rows}</table>{picture}{_nested_hints(exercise.hints)}',
+    )
+
+
+def draw(exercise: Exercise, observed: Observed) -> str:
+    """The exercise's picture of these observations as an HTML image, if there is one to draw."""
+    triples = [
+        (case, seen.value, expected_of(exercise, case).value)
+        for case, seen in observed
+        if isinstance(seen.value, torch.Tensor)
+    ]
+    if exercise.picture is None or not triples:
+        return ""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.0), dpi=100, layout="constrained")
+    description = exercise.picture(figure.subplots(), triples)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    alt = html.escape(description, quote=True)
+    return f'<img style="background:white" alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+def _evidence(exercise, verdict):
+    rows = [("asked", exercise.question)]
+    if verdict.case:
+        rows.append(("case", verdict.case))
+    if verdict.got:
+        rows += [("yours", verdict.got), ("right", verdict.expected)]
+    if verdict.printed:
+        rows.append(("printed", verdict.printed))
+    return rows
+
+
+def _wrap(text, indent="  "):
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def _labelled(label, text):
+    wrapped = textwrap.wrap(text, WIDTH - 11) or [""]
+    return [f"  {label:<8} {wrapped[0]}", *(f"{'':11}{line}" for line in wrapped[1:])]
+
+
+def _code(text):
+    """Escaped text with `backticks` turned into code."""
+    parts = html.escape(text).split("`")
+    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
+
+
+def _nested_hints(hints):
+    """Each hint holds the next, so that they open one after another."""
+    inner = ""
+    for number, hint in reversed(list(enumerate(hints, 1))):
+        inner = (
+            f'<details style="margin:.4em 0 0 .8em"><summary>Hint {number}</summary>'
+            f"{_code(hint)}{inner}</details>"
+        )
+    return inner
+
+
+def _box(colour, content):
+    return f'<div style="border-left:4px solid {colour};padding:.3em .8em">{content}</div>'
