@@ -1,0 +1,39 @@
+# `make demo` and `make test` do all the set-up they need; the rest is for daily work.
+PYTHON ?= python3
+ASSIGNMENT ?= iwae
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint lectures release lab clean
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "This needs Python 3.11 or newer; name one with make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/dgm demo $(ASSIGNMENT)
+
+test: lint
+	$(BIN)/dgm release --check
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --nbval-lax --numprocesses 2 --dist loadfile lectures solutions
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+lectures: $(VENV)/installed
+	$(BIN)/pytest --nbval-lax lectures
+
+release: $(VENV)/installed
+	$(BIN)/dgm release
+
+lab: $(VENV)/installed
+	$(BIN)/jupyter lab
+
+clean:
+	rm -rf $(VENV)

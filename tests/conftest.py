@@ -1,0 +1,49 @@
+"""What several test modules need: the course's topics, and functions as a student has them."""
+
+import importlib
+import importlib.util
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+# Two test processes on two cores: more threads would only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOPICS = sorted(path.stem for path in ROOT.glob("dgm_utils/exercises/[a-z]*.py"))
+EXERCISES = [
+    exercise
+    for topic in TOPICS
+    for exercise in importlib.import_module(f"dgm_utils.exercises.{topic}").EXERCISES
+]
+HEADER = "import itertools\nimport math\n\nimport torch\nimport torch.nn.functional as F\n\n\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Put source into a file of its own and return the function it defines, as if typed there."""
+    numbers = itertools.count()
+
+    def write(source, name):
+        path = tmp_path / f"student_{next(numbers)}.py"
+        path.write_text(HEADER + source)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return getattr(module, name)
+
+    return write
+
+
+@pytest.fixture
+def course_folder(tmp_path):
+    """A copy of the course without any submission."""
+    folder = tmp_path / "course"
+    folder.mkdir()
+    shutil.copy(ROOT / "nbgrader_config.py", folder)
+    for name in ("solutions", "assignments"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
