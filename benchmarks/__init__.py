@@ -1,0 +1,1 @@
+"""Ours against the installed peers, on the same work in one process."""

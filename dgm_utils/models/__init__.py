@@ -1,0 +1,1 @@
+"""Building blocks that more than one topic uses; a topic imports them, never the reverse."""
