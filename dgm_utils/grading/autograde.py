@@ -2,9 +2,11 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import nbformat
 from nbgrader.api import MissingEntry
 
 from dgm_utils.grading.check import VERDICT_MIME
-from dgm_utils.grading.course import Course
+from dgm_utils.grading.course import Course, error_of
 
 GRADED, MANUAL, FAILED = "graded", "needs a manual grade", "failed"
 
@@ -42,9 +44,26 @@ class Result:
 
 
 def grade_class(course: Course, assignment: str, students: list[str]) -> Iterator[Result]:
-    """Grade each student's submission and write feedback; yields as each one ends."""
-    for student in students:
-        yield grade(course, assignment, student)
+    """Grade each student's submission and write feedback; yields in order, as each one ends."""
+    jobs = [(course.root, assignment, student) for student in students]
+    # Processes, because nbgrader changes directory and environment while it grades; started
+    # afresh, because torch's threads do not survive a fork.
+    with ProcessPoolExecutor(
+        max_workers=min(len(jobs), os.cpu_count() or 1),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_silence,
+    ) as pool:
+        yield from pool.map(_grade_one, jobs)
+
+
+def _grade_one(job):
+    root, assignment, student = job
+    return grade(Course(root), assignment, student)
+
+
+def _silence():
+    """Kernels and nbgrader warn on this process's stderr; what matters is in the results."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def grade(course: Course, assignment: str, student: str) -> Result:
@@ -89,7 +108,7 @@ def _unreadable(path):
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, nbformat.reader.NotJSONError):
         return f"{path.name} is not a notebook: it is not JSON text"
     except Exception as error:
-        return f"{path.name} is not a valid notebook: {_first_line(str(error))}"
+        return f"{path.name} is not a valid notebook: {str(error).splitlines()[0]}"
     return ""
 
 
@@ -103,13 +122,9 @@ _REASONS = {
 
 
 def _reason(outcome):
-    text = outcome.get("log", "") + outcome.get("error", "")
+    text = outcome.get("log", "") + outcome["error"]
     known = [reason for sign, reason in _REASONS.items() if sign in text]
-    return known[0] if known else _first_line(outcome["error"].strip().splitlines()[-1])
-
-
-def _first_line(text):
-    return (text.strip().splitlines() or ["no reason given"])[0][:200]
+    return known[0] if known else error_of(outcome)
 
 
 def _recorded(course, assignment, student):

@@ -5,6 +5,7 @@ import copy
 import filecmp
 import io
 import logging
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -74,9 +75,18 @@ class Course:
         return self.path(folder, student, assignment) / f"{assignment}.ipynb"
 
     def release(self, assignment: str) -> None:
-        """Make the student's version and enter the assignment into the gradebook."""
+        """Make the student's version and enter the assignment into the gradebook.
+
+        Raises:
+            CourseError: when nbgrader refuses; the released version stays as it was.
+
+        """
         self.require(assignment)
-        self._generate(assignment, self.api.config)
+        released = self.path("release", assignment=assignment)
+        with self._generated(assignment, self.api.config) as made:
+            shutil.rmtree(released, ignore_errors=True)
+            released.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(made, released)
 
     def enter(self, assignment: str) -> None:
         """Make sure that the gradebook knows the assignment; one that it knows stays as it is."""
@@ -93,23 +103,24 @@ class Course:
         config = copy.deepcopy(self.api.config)
         config.GenerateAssignment.no_database = True
         config.SaveCells.enabled = False
-        with tempfile.TemporaryDirectory() as folder:
-            before, self.folders.release_directory = self.folders.release_directory, folder
+        with self._generated(assignment, config) as made:
+            return released.is_file() and filecmp.cmp(made / released.name, released, shallow=False)
+
+    @contextlib.contextmanager
+    def _generated(self, assignment, config):
+        """The student's version in a temporary folder beside the course's own."""
+        before = self.folders.release_directory
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".release-") as folder:
+            self.folders.assignment_id = assignment
+            self.folders.release_directory = folder
             try:
-                self._generate(assignment, config)
-                made = self.notebook("release", assignment)
-                return released.is_file() and filecmp.cmp(made, released, shallow=False)
+                converter = GenerateAssignment(coursedir=self.folders, config=config)
+                outcome = capture_log(converter)
+                if not outcome["success"]:
+                    raise CourseError(f"{assignment} cannot be released: {error_of(outcome)}")
+                yield self.path("release", assignment=assignment)
             finally:
                 self.folders.release_directory = before
-
-    def _generate(self, assignment, config):
-        self.folders.assignment_id = assignment
-        converter = GenerateAssignment(coursedir=self.folders, config=config)
-        converter.force = True
-        result = capture_log(converter)
-        if not result["success"]:
-            reason = result["error"].strip().splitlines()[-1]
-            raise CourseError(f"nbgrader could not release {assignment}: {reason}")
 
     def submissions(self, assignment: str) -> list[str]:
         """Students with a folder for this assignment, notebook or not.
@@ -139,3 +150,14 @@ class Course:
         """Forget what earlier runs made of a submission; the submission itself stays."""
         for folder in ("autograded", "feedback"):
             shutil.rmtree(self.path(folder, student, assignment), ignore_errors=True)
+
+
+def error_of(outcome: dict) -> str:
+    """The error behind an nbgrader result that was no success, in one line.
+
+    nbgrader logs the cause and then raises an exception of its own that only points to the log.
+    """
+    lines = (outcome.get("log", "") + outcome["error"]).splitlines()
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Missing\w*)\b", line)]
+    causes = [line for line in errors if "NbGraderException" not in line] or errors or lines[-1:]
+    return causes[-1].strip()[:200]

@@ -89,9 +89,12 @@ def build_class(course: Course, assignment: str, exercises: Sequence[Exercise]) 
 
 def source_as(name: str, implementation) -> str:
     """The source of a function under another name, as a student would have it in a cell."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(implementation)))
-    tree.body[0].name = name
-    return ast.unparse(tree)
+    function = ast.parse(textwrap.dedent(inspect.getsource(implementation))).body[0]
+    function.name, function.decorator_list = name, []
+    if len(function.body) > 1 and ast.get_docstring(function):
+        # The docstring of a misconception explains it to the student.
+        del function.body[0]
+    return ast.unparse(function)
 
 
 def _spread(exercises):

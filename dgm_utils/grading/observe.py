@@ -314,16 +314,18 @@ def _notebook_fingerprints():
     """Fingerprints of all code typed into the notebook's cells; none outside a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
-    marks = set()
-    if shell is None:
-        return marks
-    for cell in shell.user_ns.get("In", []):
-        lines = cell.splitlines()
-        while lines and lines[0].lstrip().startswith("%%"):
-            lines.pop(0)
-        source = shell.transform_cell("\n".join(lines))
-        marks |= _source_fingerprints(source)
-    return marks
+    cells = shell.user_ns.get("In", []) if shell else []
+    return set().union(*map(_cell_fingerprints, cells))
+
+
+@lru_cache(maxsize=4096)
+def _cell_fingerprints(cell):
+    from IPython import get_ipython
+
+    lines = cell.splitlines()
+    while lines and lines[0].lstrip().startswith("%%"):
+        lines.pop(0)
+    return _source_fingerprints(get_ipython().transform_cell("\n".join(lines)))
 
 
 @lru_cache(maxsize=512)
