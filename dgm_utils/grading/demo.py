@@ -98,12 +98,13 @@ def source_as(name: str, implementation) -> str:
 
 
 def _spread(exercises):
-    """Deal out the misconceptions: one an exercise at most, and right answers for every student."""
-    students = max(len(exercise.misconceptions) for exercise in exercises) + 1
+    """Deal out the misconceptions, one an exercise at most, so that every student is right too."""
+    # Three students more than misconceptions are right in each exercise, not the same three.
+    students = max(len(exercise.misconceptions) for exercise in exercises) + 3
     held = [{} for _ in range(students)]
-    for offset, exercise in enumerate(exercises):
+    for index, exercise in enumerate(exercises):
         for number, misconception in enumerate(exercise.misconceptions):
-            held[(number + offset) % students][exercise.name] = misconception
+            held[(number + 2 * index) % students][exercise.name] = misconception
     return held
 
 
