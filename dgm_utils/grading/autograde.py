@@ -116,8 +116,8 @@ def _unreadable(path):
 _REASONS = {
     "kernel became unresponsive": "the kernel stopped answering: its code ignores interruption",
     "DeadKernelError": "the kernel died while a cell was running",
-    "SchemaTooOldError": "the notebook's grading metadata is damaged: a graded cell stands twice, "
-    "or the notebook was made by another version",
+    "KeyError: 'grade_id'": "a graded cell stands twice in the notebook",
+    "SchemaTooOldError": "the notebook's grading metadata is not of this nbgrader's version",
 }
 
 

@@ -5,8 +5,10 @@ import copy
 import filecmp
 import io
 import logging
+import os
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,6 +42,9 @@ class Course:
         if not found:
             raise CourseError(f"no {CONFIG} in {start} or above it: run dgm in the course folder")
         self.root = found[0]
+        # nbgrader runs alembic, which lies beside this Python and maybe not on the path.
+        folders = [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
+        os.environ["PATH"] = os.pathsep.join(folders)
         config = PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
         # nbgrader logs to the console as well; what matters of it comes back as a result.
         logging.getLogger("traitlets").setLevel(logging.CRITICAL)
