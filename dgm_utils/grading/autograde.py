@@ -51,7 +51,7 @@ def grade_class(course: Course, assignment: str, students: list[str]) -> Iterato
     with ProcessPoolExecutor(
         max_workers=min(len(jobs), os.cpu_count() or 1),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_silence,
+        initializer=_prepare_worker,
     ) as pool:
         yield from pool.map(_grade_one, jobs)
 
@@ -61,9 +61,11 @@ def _grade_one(job):
     return grade(Course(root), assignment, student)
 
 
-def _silence():
-    """Kernels and nbgrader warn on this process's stderr; what matters is in the results."""
+def _prepare_worker():
+    # Kernels and nbgrader warn on this process's stderr; what matters is in the results.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    # One kernel a core: the threads of several would wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def grade(course: Course, assignment: str, student: str) -> Result:
