@@ -3,6 +3,9 @@ PYTHON ?= python3
 ASSIGNMENT ?= iwae
 VENV := .venv
 BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests and notebooks run side by side; the threads of each would wait for the other's.
+test lectures: export OMP_NUM_THREADS := 1
 
 .PHONY: demo test lint lectures release lab clean
 

@@ -298,8 +298,8 @@ SPACING = 0.25
 def _log_times(log_w, log_mass, power, log_tolerance):
     """Values of log t that cover the integrals, for weights of mean one.
 
-    Below the first, t (w + K) < 1e-17 for every w: both integrands have vanished. Above the last,
-    t w > 40 for every w, or already φ(t)^power < tolerance.
+    Below the first, t·K and t·w for every w are under 1e-17: both integrands have vanished. Above
+    the last, t·w > 40 for every w, or already φ(t)^power < tolerance.
     """
     with torch.no_grad():
         low = math.log(1e-17) - math.log(power + 1) - log_w.max().clamp(min=0).item()

@@ -12,7 +12,7 @@ import torch
 
 from dgm_utils import data
 from dgm_utils.data import banana, banana_log_prob, binarize, digits, load
-from dgm_utils.oracles import grid, log_integral
+from dgm_utils.oracles import gauss_hermite, grid, log_integral
 
 REAL_FILES = Path(__file__).parents[1] / ".." / "shared" / "data"
 
@@ -178,11 +178,15 @@ def test_pinwheel_has_five_equal_arms():
     # Turning a radius and an angle does not change the radius: E |x|² = 1 + 0.3² + 0.1².
     squared = (x**2).sum(1)
     assert abs(squared.mean() - 1.1) < 5 * squared.std() / math.sqrt(num)
-    # Five-fold symmetry: E exp(i m angle) vanishes unless 5 divides m.
-    angle = torch.atan2(x[:, 1], x[:, 0])
-    for m in range(1, 6):
-        size = torch.exp(1j * m * angle).mean().abs()
-        assert (size < 5 / math.sqrt(num)) == (m < 5)
+    # Five-fold symmetry: E (x₁ + i x₂)^m vanishes for m = 1 … 4. For m = 5 the arm drops out, and
+    # what is left, with the spiral in it, is an expectation over two Gaussians.
+    nodes, log_weights = gauss_hermite(40, dims=2)
+    radial, tangential = 1 + 0.3 * nodes[:, 0], 0.1 * nodes[:, 1]
+    spiral = torch.exp(1j * 5 * 0.25 * torch.exp(radial - 1))
+    fifth = (log_weights.exp() * torch.complex(radial, tangential) ** 5 * spiral).sum()
+    for m, expected in [(1, 0), (2, 0), (3, 0), (4, 0), (5, fifth)]:
+        power = torch.complex(x[:, 0], x[:, 1]) ** m
+        assert (power.mean() - expected).abs() < 5 * power.std() / math.sqrt(num)
 
 
 @pytest.mark.parametrize("sample", [data.two_moons, data.pinwheel, data.eight_gaussians, banana])
@@ -245,13 +249,15 @@ def test_frey_faces_are_split_without_overlap(write_npz):
 def test_omniglot_splits_by_alphabet(write_npz):
     write_npz(
         "omniglot_resized28",
-        x_background=random_images(2, 28, 28),
-        x_evaluation=random_images(1, 28, 28),
+        x_background=np.full((2, 28, 28), 50, np.uint8),
+        x_evaluation=np.full((1, 28, 28), 20, np.uint8),
         char_background=np.array([0, 963], np.int16),
         char_evaluation=np.array([1622], np.int16),
     )
     assert load("omniglot_resized28", "train").labels.tolist() == [0, 963]
     assert load("omniglot_resized28", "test").labels.tolist() == [1622]
+    assert load("omniglot_resized28", "train").x.unique().tolist() == [50]
+    assert load("omniglot_resized28", "test").x.unique().tolist() == [20]
 
 
 def test_damaged_archive_is_named_with_both_hashes(write_npz):
@@ -304,6 +310,15 @@ def test_idx_files(tmp_path, write_idx):
     images = load("mnist", "test", tmp_path)
     assert np.array_equal(images.x, x)
     assert np.array_equal(images.labels, labels)
+
+
+def test_idx_file_is_checked_on_every_read(tmp_path, write_idx):
+    path = write_idx("t10k-images-idx3-ubyte.gz", idx(random_images(3, 28, 28)))
+    write_idx("t10k-labels-idx1-ubyte.gz", idx(np.array([1, 2, 3], np.uint8)))
+    load("mnist", "test", tmp_path)
+    path.write_bytes(idx(1 - random_images(3, 28, 28)))
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz.*md5"):
+        load("mnist", "test", tmp_path)
 
 
 @pytest.mark.parametrize(

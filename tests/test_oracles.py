@@ -306,6 +306,22 @@ def test_two_weights_by_the_binomial_distribution(num_samples, log_small):
         close(found.exp(), direct.exp(), tolerance)
 
 
+def test_weight_that_q_hardly_ever_meets():
+    # One draw in exp(40) has a weight of exp(30); two samples, so three sums in all.
+    log_w, log_mass = double(30.0, 0.0), double(-40.0, math.log1p(-math.exp(-40)))
+    log_average = torch.logaddexp(log_w[:, None], log_w) - math.log(2)
+    direct = log_w + torch.logsumexp(log_mass - log_average, 1)
+    close(exact_q_ew_log_ratio(log_w, log_mass, 2), direct, 1e-12)
+    # The bound is 1e-16 above zero. A rule that missed the heavy weight's scale would show here.
+    close(exact_iwae_bound(log_w, log_mass, 2), double(0.0)[0], 1e-13)
+
+
+def test_mass_is_normalized(example):
+    log_w, log_mass = example
+    bound = exact_iwae_bound(log_w, log_mass, 5)
+    close(exact_iwae_bound(log_w, log_mass + 5e-7, 5), bound, 1e-13)
+
+
 def test_bound_grows_with_samples(example):
     bounds = [exact_iwae_bound(*example, k).item() for k in (1, 2, 3, 5, 10, 100, 1000)]
     assert bounds == sorted(bounds)
@@ -393,6 +409,14 @@ def test_gradients_of_the_exact_bounds():
         return exact_iwae_bound(log_w, log_mass, 3), exact_q_ew_log_ratio(log_w, log_mass, 3)
 
     assert torch.autograd.gradcheck(exact, [log_w, logits])
+
+
+def test_gradients_stay_finite_when_weights_span_thousands_of_nats():
+    log_w = double(0.0, -1.0, -2000.0).requires_grad_()
+    log_mass = double(0.3, 0.3, 0.4).log()
+    for exact in (exact_iwae_bound, exact_q_ew_log_ratio):
+        (gradient,) = torch.autograd.grad(exact(log_w, log_mass, 2).sum(), log_w)
+        assert gradient.isfinite().all()
 
 
 def test_gradient_of_l2_by_quadrature_in_two_dimensions(example):

@@ -3,6 +3,7 @@
 Nothing here knows the subject of the course.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,30 @@ class Misconception:
     name: str
     sentence: str
     implementation: Callable
+
+
+class Misconceptions(list):
+    """The wrong answers on record for one exercise, each written as a function.
+
+    Used as a decorator with the misconception's name; the function's docstring is the sentence:
+
+        wrong = Misconceptions()
+
+        @wrong("sum for mean")
+        def _(x):
+            \"\"\"You add the entries: {got}; their mean is {expected}.\"\"\"
+            return x.sum()
+    """
+
+    def __call__(self, name: str) -> Callable:
+        """Record the decorated function under this name."""
+
+        def record(function):
+            sentence = " ".join(inspect.getdoc(function).split())
+            self.append(Misconception(name, sentence, function))
+            return function
+
+        return record
 
 
 @dataclass(frozen=True)

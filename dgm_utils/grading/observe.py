@@ -5,32 +5,28 @@ needs no student code.
 """
 
 import contextlib
-import dis
-import hashlib
 import io
-import os
 import signal
-import sys
-import sysconfig
 import threading
 import time
 import traceback
-import types
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 
+from dgm_utils.grading.calls import Call, Recorder, is_library
 from dgm_utils.grading.exercise import Case
 
 PRINTED_LIMIT = 2_000
 LINE_LIMIT = 100
 
-# The first gradient ever taken imports sympy: half a second that no student's function should pay.
-_one = torch.ones((), requires_grad=True)
-torch.autograd.grad(_one.clone(), _one)
+# torch imports a second's worth of modules when it first takes a gradient and first computes on the
+# meta device. That belongs to the import of this module, not to a student's first check.
+_one = torch.ones(1, requires_grad=True)
+torch.autograd.grad(_one.clone(), _one, torch.ones(1))
+torch.ones(1, device="meta").mean(0)
 
 
 @dataclass(frozen=True)
@@ -40,19 +36,6 @@ class Raised:
     kind: str
     message: str
     line: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """Code that ran and belongs to no installed library.
-
-    `handwritten` is False when the code stands neither in a cell nor in the file it names: it was
-    made by `exec` or the like.
-    """
-
-    name: str
-    fingerprint: str
-    handwritten: bool
 
 
 @dataclass(frozen=True)
@@ -102,7 +85,7 @@ def observe(function, case: Case, seconds: float | None = None) -> Observation:
     versions = [arg._version if isinstance(arg, torch.Tensor) else None for arg in args]
     printed = _Printed()
     raised, timed_out, result, gradients = None, False, None, ()
-    recorder = _Recorder()
+    recorder = Recorder(ignore=__file__)
     start = time.perf_counter()
     try:
         with (
@@ -200,22 +183,13 @@ def _describe(error):
     """Kind, message and the last line of the student's own code, without the error itself."""
     line = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        if not _is_library(frame.filename) and frame.filename != __file__ and frame.line:
+        if not is_library(frame.filename) and frame.filename != __file__ and frame.line:
             line = frame.line.strip()[:LINE_LIMIT]
     try:
         message = str(error)
     except Exception:
         message = "(its message could not be read)"
     return Raised(type(error).__name__, message[:500], line)
-
-
-_LIBRARY = tuple(
-    sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-
-
-def _is_library(path):
-    return path.startswith((*_LIBRARY, "<frozen"))
 
 
 class _Printed(io.StringIO):
@@ -256,92 +230,3 @@ def time_limit(seconds: float | None):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-
-
-class _Recorder:
-    """Collects the code of every Python function that runs, in new threads too."""
-
-    def __enter__(self):
-        self._codes = set()
-        self._previous = sys.getprofile()
-        self._previous_in_threads = threading.getprofile()
-        threading.setprofile(self._note)
-        sys.setprofile(self._note)
-        return self
-
-    def __exit__(self, *exception):
-        sys.setprofile(self._previous)
-        threading.setprofile(self._previous_in_threads)
-
-    def _note(self, frame, event, argument):
-        if event == "call" and frame.f_code.co_filename != __file__:
-            self._codes.add(frame.f_code)
-
-    def files(self):
-        return frozenset(code.co_filename for code in self._codes)
-
-    def calls(self):
-        cells = _notebook_fingerprints()
-        calls = set()
-        for code in self._codes:
-            if not _is_library(code.co_filename):
-                mark = fingerprint(code)
-                handwritten = mark in cells or mark in _file_fingerprints(code.co_filename)
-                calls.add(Call(code.co_name, mark, handwritten))
-        return frozenset(calls)
-
-
-@lru_cache(maxsize=4096)
-def fingerprint(code: types.CodeType) -> str:
-    """A hash of what code does: the same for a verbatim copy, wherever it was compiled."""
-    # `dis` shows names and constants in place of numbers, and neither lines nor files. How a method
-    # is looked up depends on whether its module was imported in the same file, so that is left out.
-    body = [
-        f"{i.opname.replace('LOAD_METHOD', 'LOAD_ATTR')} {_operand(i.argval)}"
-        for i in dis.get_instructions(code)
-        if i.opname != "PUSH_NULL"
-    ]
-    return hashlib.sha256("\n".join(body).encode()).hexdigest()
-
-
-def _operand(value):
-    return fingerprint(value) if isinstance(value, types.CodeType) else repr(value)
-
-
-def _notebook_fingerprints():
-    """Fingerprints of all code typed into the notebook's cells; none outside a notebook."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    marks = set()
-    if shell is None:
-        return marks
-    for cell in shell.user_ns.get("In", []):
-        lines = cell.splitlines()
-        while lines and lines[0].lstrip().startswith("%%"):
-            lines.pop(0)
-        source = shell.transform_cell("\n".join(lines))
-        marks |= _source_fingerprints(source)
-    return marks
-
-
-@lru_cache(maxsize=512)
-def _file_fingerprints(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            return _source_fingerprints(file.read())
-    except (OSError, UnicodeDecodeError):
-        return frozenset()
-
-
-@lru_cache(maxsize=512)
-def _source_fingerprints(source):
-    try:
-        code = compile(source, "<cell>", "exec")
-    except (SyntaxError, ValueError):
-        return frozenset()
-    marks, todo = set(), [code]
-    while todo:
-        code = todo.pop()
-        marks.add(fingerprint(code))
-        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return frozenset(marks)

@@ -5,8 +5,9 @@ import inspect
 import os
 from functools import cache
 
+from dgm_utils.grading.calls import fingerprint
 from dgm_utils.grading.exercise import Exercise
-from dgm_utils.grading.observe import Observation, fingerprint
+from dgm_utils.grading.observe import Observation
 
 # A function with fewer lines in its body is written the same way by chance.
 SHORTEST_COPY = 3
@@ -17,17 +18,21 @@ def is_borrowed(exercise: Exercise, observation: Observation) -> bool:
     package, allowed = _package(exercise.reference.__module__), _files(exercise.may_use)
     if any(file.startswith(package) and file not in allowed for file in observation.files):
         return True
-    mark = fingerprint(exercise.reference.__code__)
+    mark = _mark(exercise)
     return any(call.fingerprint == mark and not call.handwritten for call in observation.calls)
 
 
 def is_copy(exercise: Exercise, observation: Observation) -> bool:
     """Whether the function is the reference word for word, names of variables included."""
-    mark = fingerprint(exercise.reference.__code__)
-    if not any(call.fingerprint == mark for call in observation.calls):
+    if all(call.fingerprint != _mark(exercise) for call in observation.calls):
         return False
     body = inspect.getsource(exercise.reference).rpartition('"""')[2]
     return len(body.strip().splitlines()) >= SHORTEST_COPY
+
+
+def _mark(exercise):
+    # What checks the reference's arguments is wrapped around it, and no part of the answer.
+    return fingerprint(inspect.unwrap(exercise.reference).__code__)
 
 
 @cache

@@ -15,12 +15,13 @@ WIDTH = 80
 
 # Blue and vermilion of Okabe and Ito: told apart by every reader, on light and dark ground.
 _PASSED, _FAILED = "#0072b2", "#d55e00"
+_GRID = "display:grid;grid-template-columns:max-content 1fr;column-gap:1em"
 
 
-def as_text(exercise: Exercise, verdict: Verdict, seconds: float) -> str:
+def as_text(exercise: Exercise, verdict: Verdict, cases: int) -> str:
     """The verdict in plain text, no line longer than `WIDTH`."""
     if verdict.passed:
-        return f"✓ {exercise.name}: passed in {seconds:.1f} s"
+        return f"✓ {exercise.name}: passed on {cases} cases"
     lines = [f"✗ {exercise.name}: not yet", *_wrap(verdict.sentence)]
     for label, text in _evidence(exercise, verdict):
         lines += _labelled(label, text)
@@ -33,21 +34,22 @@ def in_short(verdict: Verdict) -> str:
     return "\n".join(_wrap(f"{verdict.exercise}: {verdict.sentence}", indent=""))
 
 
-def as_html(exercise: Exercise, verdict: Verdict, seconds: float, picture: str = "") -> str:
+def as_html(exercise: Exercise, verdict: Verdict, cases: int, picture: str = "") -> str:
     """The verdict for a notebook; everything that came from the student is escaped."""
     if verdict.passed:
-        title = f"✓ <code>{exercise.name}</code>: passed in {seconds:.1f} s"
+        title = f"✓ <code>{exercise.name}</code>: passed on {cases} cases"
         return _box(_PASSED, f"<b>{title}</b>")
     rows = "".join(
-        f'<tr><td style="text-align:left;vertical-align:top;padding:0 1em 0 0">{label}</td>'
-        f'<td style="text-align:left;white-space:pre-wrap">{_code(text)}</td></tr>'
+        f'<span style="opacity:.7">{label}</span>'
+        f'<span style="white-space:pre-wrap">{_code(text)}</span>'
         for label, text in _evidence(exercise, verdict)
     )
     return _box(
         _FAILED,
         f"<b>✗ <code>{exercise.name}</code>: not yet</b>"
         f'<p style="margin:.4em 0">{_code(verdict.sentence)}</p>'
-        f'<table style="margin:0">{rows}</table>{picture}{_nested_hints(exercise.hints)}',
+        f'<div style="{_GRID}">{rows}</div>'
+        f"{picture}{_nested_hints(exercise.hints)}",
     )
 
 

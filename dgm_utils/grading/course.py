@@ -1,0 +1,168 @@
+"""The course folder: where assignments, submissions and the gradebook lie, through nbgrader."""
+
+import contextlib
+import copy
+import filecmp
+import io
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from nbgrader.api import MissingEntry
+from nbgrader.apps import NbGraderAPI
+from nbgrader.converters import GenerateAssignment
+from nbgrader.utils import capture_log
+from traitlets.config.loader import PyFileConfigLoader
+
+CONFIG = "nbgrader_config.py"
+
+
+class CourseError(Exception):
+    """Something the person at the command line can mend; the message is one line that says how."""
+
+
+class Course:
+    """A course folder and nbgrader's programming interface to it.
+
+    Args:
+        start: the course folder or any folder inside it.
+
+    Raises:
+        CourseError: when no nbgrader configuration is found there or above.
+
+    """
+
+    def __init__(self, start: Path | str = "."):
+        start = Path(start).resolve()
+        found = [folder for folder in (start, *start.parents) if (folder / CONFIG).is_file()]
+        if not found:
+            raise CourseError(f"no {CONFIG} in {start} or above it: run dgm in the course folder")
+        self.root = found[0]
+        # nbgrader runs alembic, which lies beside this Python and maybe not on the path.
+        folders = [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
+        os.environ["PATH"] = os.pathsep.join(folders)
+        config = PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
+        # nbgrader logs to the console as well; what matters of it comes back as a result.
+        logging.getLogger("traitlets").setLevel(logging.CRITICAL)
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.api = NbGraderAPI(config=config)
+        self.folders = self.api.coursedir
+
+    def path(self, folder: str, student: str = ".", assignment: str = ".") -> Path:
+        """A folder of the course: `source`, `release`, `submitted`, `autograded`, `feedback`."""
+        directory = getattr(self.folders, f"{folder}_directory")
+        return Path(self.folders.format_path(directory, student, assignment))
+
+    @property
+    def grading(self) -> Path:
+        """The folder that holds submissions, gradebook, feedback and reports."""
+        return self.path("submitted").parent
+
+    def assignments(self) -> list[str]:
+        """Names of the assignments that have a notebook of the same name in the source folder."""
+        return sorted(
+            n.stem for n in self.path("source").glob("*/*.ipynb") if n.parent.name == n.stem
+        )
+
+    def require(self, assignment: str) -> None:
+        """Raise CourseError unless the course has this assignment."""
+        if assignment not in self.assignments():
+            known = ", ".join(self.assignments()) or "none yet"
+            folder = self.path("source").relative_to(self.root)
+            raise CourseError(f"no assignment {assignment!r} in {folder}/; there are: {known}")
+
+    def notebook(self, folder: str, assignment: str, student: str = ".") -> Path:
+        """The notebook of an assignment in one of the course's folders."""
+        return self.path(folder, student, assignment) / f"{assignment}.ipynb"
+
+    def release(self, assignment: str) -> None:
+        """Make the student's version and enter the assignment into the gradebook.
+
+        Raises:
+            CourseError: when nbgrader refuses; the released version stays as it was.
+
+        """
+        self.require(assignment)
+        released = self.path("release", assignment=assignment)
+        with self._generated(assignment, self.api.config) as made:
+            shutil.rmtree(released, ignore_errors=True)
+            released.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(made, released)
+
+    def enter(self, assignment: str) -> None:
+        """Make sure that the gradebook knows the assignment; one that it knows stays as it is."""
+        self.require(assignment)
+        with self.api.gradebook as gradebook:
+            known = [a.name for a in gradebook.assignments if a.notebooks]
+        if assignment not in known:
+            self.release(assignment)
+
+    def is_released(self, assignment: str) -> bool:
+        """Whether the student's version is what its source makes today, byte for byte."""
+        self.require(assignment)
+        released = self.notebook("release", assignment)
+        config = copy.deepcopy(self.api.config)
+        config.GenerateAssignment.no_database = True
+        config.SaveCells.enabled = False
+        with self._generated(assignment, config) as made:
+            return released.is_file() and filecmp.cmp(made / released.name, released, shallow=False)
+
+    @contextlib.contextmanager
+    def _generated(self, assignment, config):
+        """The student's version in a temporary folder beside the course's own."""
+        before = self.folders.release_directory
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".release-") as folder:
+            self.folders.assignment_id = assignment
+            self.folders.release_directory = folder
+            try:
+                converter = GenerateAssignment(coursedir=self.folders, config=config)
+                outcome = capture_log(converter)
+                if not outcome["success"]:
+                    raise CourseError(f"{assignment} cannot be released: {error_of(outcome)}")
+                yield self.path("release", assignment=assignment)
+            finally:
+                self.folders.release_directory = before
+
+    def submissions(self, assignment: str) -> list[str]:
+        """Students with a folder for this assignment, notebook or not.
+
+        Raises:
+            CourseError: when there is no such assignment, folder or submission.
+
+        """
+        self.require(assignment)
+        submitted = self.path("submitted")
+        where = f"{submitted.relative_to(self.root)}/STUDENT/{assignment}/{assignment}.ipynb"
+        if not submitted.is_dir():
+            raise CourseError(f"there is no folder {submitted}: collect notebooks as {where}")
+        students = sorted(f.parent.name for f in submitted.glob(f"*/{assignment}") if f.is_dir())
+        if not students:
+            raise CourseError(f"nobody submitted {assignment}: put notebooks at {where}")
+        return students
+
+    def forget(self, student: str, assignment: str) -> None:
+        """Remove a submission: its folder, what was made of it, and its grades."""
+        shutil.rmtree(self.path("submitted", student, assignment), ignore_errors=True)
+        self.remove_student_files(student, assignment)
+        with self.api.gradebook as gradebook, contextlib.suppress(MissingEntry):
+            gradebook.remove_submission(assignment, student)
+
+    def remove_student_files(self, student: str, assignment: str) -> None:
+        """Forget what earlier runs made of a submission; the submission itself stays."""
+        for folder in ("autograded", "feedback"):
+            shutil.rmtree(self.path(folder, student, assignment), ignore_errors=True)
+
+
+def error_of(outcome: dict) -> str:
+    """The error behind an nbgrader result that was no success, in one line.
+
+    nbgrader logs the cause and then raises an exception of its own that only points to the log.
+    """
+    lines = (outcome.get("log", "") + outcome["error"]).splitlines()
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Missing\w*)\b", line)]
+    causes = [line for line in errors if "NbGraderException" not in line] or errors or lines[-1:]
+    return causes[-1].strip()[:200]

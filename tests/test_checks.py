@@ -1,0 +1,339 @@
+"""The checks, proved: right answers pass, every misconception on record fails and is named."""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import math
+import threading
+import types
+
+import pytest
+import torch
+from conftest import EXERCISES
+from right_answers import RIGHT
+
+from dgm_utils import iwae
+from dgm_utils.exercises.iwae import EXERCISES as IWAE
+from dgm_utils.grading.check import run
+from dgm_utils.grading.demo import source_as
+from dgm_utils.grading.exercise import Case, Draw
+from dgm_utils.grading.observe import observe
+
+IWAE_BOUND = next(exercise for exercise in IWAE if exercise.name == "iwae_bound")
+
+each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
+each_right = pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [
+        pytest.param(exercise, answer, id=f"{exercise.name}-{number}")
+        for exercise in EXERCISES
+        for number, answer in enumerate(RIGHT[exercise.name])
+    ],
+)
+each_misconception = pytest.mark.parametrize(
+    ("exercise", "misconception"),
+    [
+        pytest.param(exercise, misconception, id=f"{exercise.name}-{misconception.name}")
+        for exercise in EXERCISES
+        for misconception in exercise.misconceptions
+    ],
+)
+
+
+def in_one_dtype(exercise, dtype):
+    return dataclasses.replace(exercise, rtol={dtype: exercise.rtol[dtype]})
+
+
+@each_exercise
+def test_a_hand_written_copy_of_the_reference_passes(exercise, written):
+    copy = written(inspect.getsource(inspect.getmodule(exercise.reference)), exercise.name)
+    for seed in range(3):
+        _, verdict = run(exercise, copy, seed)
+        assert verdict.passed, verdict
+
+
+@each_exercise
+def test_there_are_three_other_right_answers(exercise):
+    assert len(RIGHT[exercise.name]) >= 3
+
+
+@each_right
+def test_a_right_answer_passes(exercise, answer):
+    for seed in range(3):
+        _, verdict = run(exercise, answer, seed)
+        assert verdict.passed, verdict
+
+
+@each_exercise
+def test_there_are_five_misconceptions(exercise):
+    assert len(exercise.misconceptions) >= 5
+
+
+@each_misconception
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_a_misconception_fails_and_is_named(exercise, misconception, dtype, written):
+    wrong = written(source_as(exercise.name, misconception.implementation), exercise.name)
+    for seed in range(2):
+        _, verdict = run(in_one_dtype(exercise, dtype), wrong, seed)
+        assert not verdict.passed
+        assert verdict.misconception == misconception.name
+        assert "{" not in verdict.sentence
+
+
+@each_exercise
+def test_a_constant_does_not_pass(exercise):
+    """Zeros, ones and nothing of the right shape, taken from the reference's own result."""
+    for fill in (torch.zeros_like, torch.ones_like, lambda t: torch.full_like(t, float("nan"))):
+
+        def constant(*args, fill=fill):
+            with torch.no_grad():
+                shaped = exercise.reference(*args)
+            return fill(shaped.double()).to(shaped.dtype)
+
+        # The reference only lends its shape, so that nothing but the numbers is wrong.
+        lenient = dataclasses.replace(exercise, may_use=(exercise.reference.__module__,))
+        assert not run(lenient, constant)[1].passed
+
+
+@each_exercise
+def test_a_right_answer_without_gradient_does_not_pass(exercise):
+    answer = RIGHT[exercise.name][0]
+    if any(case.wrt for case in exercise.cases(Draw(0))):
+        _, verdict = run(exercise, lambda *args: answer(*args).detach())
+        assert verdict.kind in ("no gradient", "misconception")
+        assert not verdict.passed
+
+
+@each_exercise
+def test_seeds_give_other_sizes_and_numbers(exercise):
+    shapes, numbers = set(), set()
+    for seed in range(5):
+        tensors = [
+            arg
+            for case in exercise.cases(Draw(seed))
+            for arg in case.args
+            if isinstance(arg, torch.Tensor)
+        ]
+        shapes.add(tuple(tensor.shape for tensor in tensors))
+        numbers.add(tuple(tensor.double().sum().item() for tensor in tensors))
+    assert len(shapes) > 1
+    assert len(numbers) == 5
+
+
+@each_exercise
+def test_arguments_are_left_as_they_were(exercise):
+    for case in exercise.cases(Draw(0)):
+        assert observe(exercise.reference, case).changed == ()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@each_exercise
+def test_right_answers_pass_on_the_card(exercise, monkeypatch):
+    monkeypatch.setenv("DGM_DEVICE", "cuda")
+    _, verdict = run(exercise, RIGHT[exercise.name][0])
+    assert verdict.passed, verdict
+
+
+# Failing politely: each kind of failure has its own sentence.
+
+
+def right(log_w):
+    return torch.logsumexp(log_w, 0) - math.log(len(log_w))
+
+
+def nothing(log_w):
+    right(log_w)
+
+
+def unwritten(log_w):
+    raise NotImplementedError()
+
+
+def raising(log_w):
+    raise ValueError("no such axis")
+
+
+def leaving(log_w):
+    raise SystemExit
+
+
+def interrupted(log_w):
+    raise KeyboardInterrupt
+
+
+def endless(log_w):
+    while True:
+        pass
+
+
+def stubborn(log_w):
+    while True:
+        try:
+            while True:
+                pass
+        except Exception:
+            pass
+
+
+def writing(log_w):
+    log_w -= log_w.max()
+    return right(log_w)
+
+
+def writing_around_autograd(log_w):
+    result = right(log_w)
+    log_w.data.zero_()
+    return result
+
+
+POLITE = [
+    (nothing, "type", "returned None"),
+    (unwritten, "unimplemented", "not written yet"),
+    (raising, "raised", "ValueError: no such axis at `raise ValueError"),
+    (leaving, "raised", "SystemExit"),
+    (interrupted, "raised", "interrupted"),
+    (endless, "timeout", "did not finish within 0.3 seconds"),
+    (stubborn, "timeout", "did not finish within 0.3 seconds"),
+    (writing, "mutation", "changed its argument `log_w` in place"),
+    (writing_around_autograd, "mutation", "changed its argument `log_w` in place"),
+    (lambda w: right(w)[:, None], "shape", "; it should have ("),
+    (lambda w: right(w).float(), "dtype", "is float32 where it should be float64"),
+    (lambda w: right(w.float()).to(w.dtype), "precision", "goes through float32"),
+    (lambda w: right(w) * float("nan"), "not finite", "not finite (nan)"),
+    (lambda w: right(w).detach(), "no gradient", "no gradient reaches `log_w`"),
+    (lambda w: right(w).detach().numpy(), "type", "numpy.ndarray"),
+    (lambda w: w.max(0), "type", "take `.values`"),
+    (lambda w: 1.5, "type", "a plain float; it should return a tensor"),
+    (lambda w: (right(w), 0), "type", "2 values"),
+    (lambda w: right(w) + torch.zeros(1, device="cpu").to(w.dtype), "device", "on the CPU only"),
+    (lambda w: right(w) + 1, "property", ""),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind", "words"), POLITE)
+def test_each_failure_has_its_own_words(answer, kind, words):
+    plain = dataclasses.replace(IWAE_BOUND, misconceptions=(), time_limit=0.3)
+    _, verdict = run(plain, answer)
+    assert not verdict.passed
+    assert verdict.kind == kind
+    assert words in verdict.sentence
+
+
+def test_what_a_function_prints_does_not_reach_the_cell(capsys):
+    def chatty(log_w):
+        print("x" * 10_000)
+        return right(log_w) + 1
+
+    _, verdict = run(IWAE_BOUND, chatty)
+    assert capsys.readouterr() == ("", "")
+    assert 0 < len(verdict.printed) <= 2_000
+
+
+def test_a_warning_does_not_reach_the_cell(capsys, recwarn):
+    def warning(log_w):
+        import warnings
+
+        warnings.warn("careful", stacklevel=1)
+        return right(log_w)
+
+    assert run(IWAE_BOUND, warning)[1].passed
+    assert capsys.readouterr() == ("", "")
+    assert not recwarn
+
+
+def test_gradients_are_seen_although_they_were_switched_off():
+    with torch.no_grad():
+        assert run(IWAE_BOUND, right)[1].passed
+
+
+# An answer that the program takes from the reference at run time.
+
+
+def through_a_thread(log_w):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(iwae.iwae_bound(log_w)))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def executed_source(rename=False):
+    source = inspect.getsource(iwae.iwae_bound)
+    if rename:
+        source = source.replace("iwae_bound", "mine")
+    namespace = {"torch": torch, "math": math}
+    exec(source, namespace)
+    return namespace["mine" if rename else "iwae_bound"]
+
+
+class Hidden:
+    def __call__(self, log_w):
+        return iwae.iwae_bound(log_w)
+
+
+BORROWED = {
+    "alias": iwae.iwae_bound,
+    "call": lambda w: iwae.iwae_bound(w),
+    "partial": functools.partial(iwae.iwae_bound),
+    "wraps": functools.wraps(iwae.iwae_bound)(lambda w: iwae.iwae_bound(w)),
+    "import inside": lambda w: importlib.import_module("dgm_utils.iwae").iwae_bound(w),
+    "from the exercise": lambda w: IWAE_BOUND.reference(w),
+    "another reference": lambda w: iwae.subset_bound(w, len(w)),
+    "object": Hidden(),
+    "cache": functools.cache(iwae.iwae_bound),
+    "thread": through_a_thread,
+    "code object": types.FunctionType(iwae.iwae_bound.__code__, {"torch": torch, "math": math}),
+    "executed source": executed_source(),
+    "executed source, renamed": executed_source(rename=True),
+    "eval": lambda w: eval("iwae.iwae_bound(w)", {"iwae": iwae, "w": w}),
+}
+
+
+@pytest.mark.parametrize("answer", BORROWED.values(), ids=BORROWED)
+def test_an_answer_taken_from_the_reference_is_refused(answer):
+    _, verdict = run(IWAE_BOUND, answer)
+    assert verdict.kind == "borrowed"
+    assert "reference" in verdict.sentence
+
+
+def test_a_copy_made_by_hand_passes_and_is_flagged(written):
+    exercise = next(e for e in IWAE if e.name == "subset_bound")
+    copy = written(source_as("mine", exercise.reference), "mine")
+    assert run(exercise, copy)[1].copied
+    for answer in RIGHT["subset_bound"]:
+        assert not run(exercise, answer)[1].copied
+
+
+# Which exercise a function answers.
+
+
+def test_one_function_cannot_answer_two_exercises():
+    namespace = {"check": importlib.import_module("dgm_utils.exercises.iwae").check}
+    code = "multi_sample_elbo = iwae_bound = lambda w: w.mean(0)\ncheck(iwae_bound)"
+    with pytest.raises(ValueError, match="same function"):
+        exec(code, namespace)
+
+
+def test_a_lambda_is_known_by_the_name_it_is_bound_to(capsys):
+    check = importlib.import_module("dgm_utils.exercises.iwae").check
+    exec("multi_sample_elbo = lambda w: w.mean(0)\ncheck(multi_sample_elbo)", {"check": check})
+    assert "✓ multi_sample_elbo" in capsys.readouterr().out
+
+
+def test_what_is_no_exercise_is_refused_in_words():
+    check = importlib.import_module("dgm_utils.exercises.iwae").check
+    with pytest.raises(ValueError, match="no exercise is called 'right'; name your function one"):
+        check(right)
+    with pytest.raises(TypeError, match="check takes the function itself"):
+        check(3)
+    with pytest.raises(ValueError, match="hints are numbered 1 to 3; got 4"):
+        check.hint("iwae_bound", 4)
+
+
+def test_an_observation_is_plain_data():
+    """It holds tensors and plain values only, so that it can leave the student's process."""
+    seen = observe(right, Case("", (torch.randn(3, 2),), (0,)))
+    assert not seen.value.requires_grad
+    assert seen.value.grad_fn is None
+    assert all(g.grad_fn is None for g in seen.gradients)
