@@ -203,13 +203,14 @@ def main(tasks, path, packages=(), command=None):
 
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument(
         "--only", default="", help="run tasks whose name holds this; writes no file"
     )
     options = parser.parse_args()
     command = command or f"python -m benchmarks.{Path(sys.argv[0]).stem}"
-    sections = [_header(command, options.repeats, packages)]
+    command += f" --repeats {options.repeats}"
+    sections = [_header(command, packages)]
     print(sections[0])
     for task in tasks:
         if options.only in task.name:
@@ -219,7 +220,7 @@ def main(tasks, path, packages=(), command=None):
         Path(path).write_text("\n".join(sections))
 
 
-def _header(command, repeats, packages):
+def _header(command, packages):
     versions = [f"torch {torch.__version__}"]
     for name in packages:
         try:
@@ -228,8 +229,8 @@ def _header(command, repeats, packages):
             versions.append(f"{name} not installed")
     return "\n".join(
         [
-            f"Made by `{command}`: {repeats} rounds, one thread, Python "
-            f"{platform.python_version()}, {_processor()}.",
+            f"Made by `{command}` on one thread, Python {platform.python_version()}, "
+            f"{_processor()}.",
             f"Versions: {', '.join(versions)}.",
             "",
             "Only the ratios carry over to another machine; expect ±15 %.",

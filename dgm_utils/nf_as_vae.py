@@ -15,6 +15,7 @@ import math
 
 import torch
 
+from dgm_utils.models.densities import standard_normal_log_prob
 from dgm_utils.models.flow import flow_log_likelihood, flow_posterior_log_prob
 from dgm_utils.models.planar import planar_transform
 from dgm_utils.validate import number, takes
@@ -65,7 +66,7 @@ def noisy_decoder_log_prob(x, z, inverse, sigma):
     """
     _check_sigma(sigma)
     scaled = (x - inverse(z)) / sigma
-    return _standard_normal_log_prob(scaled) - x.shape[1] * math.log(sigma)
+    return standard_normal_log_prob(scaled) - x.shape[1] * math.log(sigma)
 
 
 @takes(x="B D", noise="B D")
@@ -93,7 +94,7 @@ def noisy_encoder(x, forward, sigma, noise):
     (mean, log_det), (direction, _) = torch.autograd.functional.jvp(
         forward, x, noise, create_graph=True
     )
-    log_q = _standard_normal_log_prob(noise) - x.shape[1] * math.log(sigma) - log_det
+    log_q = standard_normal_log_prob(noise) - x.shape[1] * math.log(sigma) - log_det
     return mean + sigma * direction, log_q
 
 
@@ -121,10 +122,6 @@ def relaxed_elbo(x, forward, inverse, base_log_prob, sigma, noise):
     log_px_given_z = noisy_decoder_log_prob(repeated, z, inverse, sigma)
     elbo = log_px_given_z + base_log_prob(z) - log_q
     return elbo.reshape(len(noise), len(x)).mean(0)
-
-
-def _standard_normal_log_prob(value):
-    return -0.5 * (value.square() + math.log(2 * math.pi)).sum(1)
 
 
 def _check_sigma(sigma):

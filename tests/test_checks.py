@@ -10,8 +10,7 @@ import types
 
 import pytest
 import torch
-from conftest import EXERCISES
-from right_answers import RIGHT
+from conftest import EXERCISES, RIGHT
 
 from dgm_utils import iwae
 from dgm_utils.exercises.iwae import EXERCISES as IWAE

@@ -2,7 +2,7 @@
 
 import nbformat
 import pytest
-from conftest import EXERCISES, ROOT, TOPICS
+from conftest import EXERCISES_OF, ROOT, TOPICS
 
 NOTEBOOKS = sorted(ROOT.glob("[las]*/**/*.ipynb"))
 LECTURES = [path for path in NOTEBOOKS if path.is_relative_to(ROOT / "lectures")]
@@ -45,7 +45,7 @@ def test_a_lecture_was_run_from_top_to_bottom_without_an_error(path):
 def test_cards_say_what_the_exercises_say(topic):
     notebook = {cell.id: cell for cell in cells(ROOT / "solutions" / topic / f"{topic}.ipynb")}
     names = {cell_id.removesuffix("-check") for cell_id in notebook if cell_id.endswith("-check")}
-    exercises = {e.name: e for e in EXERCISES if e.reference.__module__ == f"dgm_utils.{topic}"}
+    exercises = {exercise.name: exercise for exercise in EXERCISES_OF[topic]}
     assert names == set(exercises)
     for name, exercise in exercises.items():
         points = f"{exercise.points} point" + "s" * (exercise.points > 1)

@@ -20,7 +20,8 @@ L6-2021.
 import torch
 from torch import nn
 
-from dgm_utils.models.flow import Flow, StandardNormal, bounded_log_scale
+from dgm_utils.models.densities import bounded
+from dgm_utils.models.flow import Flow, StandardNormal
 from dgm_utils.models.made import MADE, solve_in_order
 from dgm_utils.validate import takes, whole_number
 
@@ -124,17 +125,15 @@ class AutoregressiveLayer(nn.Module):
     def conditioner(self, v):
         """`(B, D) → (mu, log_sigma)`, each `(B, D)`: one pass through the network."""
         mu, raw = self.made(v)
-        return mu, bounded_log_scale(raw, self.bound)
+        return mu, bounded(raw, self.bound)
 
     def solve(self, v, update):
         """Solve `y = update(v, mu(y), log_sigma(y))`: y and log_sigma(y), `(B, D)` each.
 
         `MADE.solve` says why this is fast without gradients, and slow with them.
         """
-        y, (_, raw) = self.made.solve(
-            v, lambda v, mu, raw: update(v, mu, bounded_log_scale(raw, self.bound))
-        )
-        return y, bounded_log_scale(raw, self.bound)
+        y, (_, raw) = self.made.solve(v, lambda v, mu, raw: update(v, mu, bounded(raw, self.bound)))
+        return y, bounded(raw, self.bound)
 
 
 class MAFLayer(AutoregressiveLayer):

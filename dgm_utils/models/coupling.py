@@ -9,7 +9,8 @@ import itertools
 import torch
 from torch import nn
 
-from dgm_utils.models.flow import Flow, StandardNormal, bounded_log_scale
+from dgm_utils.models.densities import bounded
+from dgm_utils.models.flow import Flow, StandardNormal
 from dgm_utils.validate import takes, whole_number
 
 
@@ -116,7 +117,7 @@ class CouplingLayer(nn.Module):
         if self.additive:
             return outputs, torch.zeros_like(outputs)
         shift, raw = outputs.chunk(2, dim=1)
-        return shift, bounded_log_scale(raw, self.bound)
+        return shift, bounded(raw, self.bound)
 
     def forward(self, x):
         """Data → base, `(B, D) → (B, D), (B,)`."""

@@ -56,7 +56,7 @@ def bernoulli_log_prob(x, logits):
     """`log Π_d Bernoulli(x_d; sigmoid(logits_d))`, summed over the last axis; x is 0 or 1.
 
     Probabilities are never formed: sigmoid(20) is 1 − 2e-9, which float32 rounds to 1, and the
-    logarithm of 1 − 1 is then whatever a library replaces −inf with. Softplus is exact there.
+    logarithm of 1 − 1 is then whatever a library replaces −inf with. Softplus is right to 2e-9.
     """
     # A sum of products as one product: x · logits is never stored.
     return torch.einsum("...d,...d->...", x, logits) - F.softplus(logits).sum(-1)
@@ -84,8 +84,8 @@ def discretized_logistic_log_prob(x, mean, log_scale, num_levels):
 def bounded(raw, limit):
     """`limit · tanh(raw/limit)`: the identity near 0, never beyond ±limit.
 
-    A network's log-variance or log-scale goes through it before exp, which would otherwise overflow
-    after one bad step, and every parameter with it.
+    A network's log-variance or log-scale goes through it before exp: exp(89) is infinite in
+    float32, and one such point, or one bad step, makes the loss NaN for good.
     """
     return limit * torch.tanh(raw / limit)
 

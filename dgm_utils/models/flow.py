@@ -13,11 +13,10 @@ Sources: Rezende, Mohamed, "Variational Inference with Normalizing Flows" (2015)
 space; lectures L5-2024 and L6-2021.
 """
 
-import math
-
 import torch
 from torch import nn
 
+from dgm_utils.models.densities import standard_normal_log_prob
 from dgm_utils.validate import takes, whole_number
 
 
@@ -30,7 +29,7 @@ class StandardNormal(nn.Module):
 
     def log_prob(self, z):
         """Log-density in nats, `(..., D) → (...)`."""
-        return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
+        return standard_normal_log_prob(z)
 
     def sample(self, num, generator=None):
         """Draw `(num, D)`."""
@@ -108,7 +107,7 @@ class FlowPosterior(nn.Module):
 
         """
         z = mean + torch.exp(0.5 * log_var) * noise
-        log_q0 = -0.5 * (noise.square() + log_var + math.log(2 * math.pi)).sum(-1)
+        log_q0 = standard_normal_log_prob(noise) - 0.5 * log_var.sum(-1)
         shape, z = z.shape, z.flatten(0, -2)
         log_dets = []
         for layer in self.layers:
@@ -147,15 +146,6 @@ def flow_posterior_log_prob(log_q0, log_dets):
 
     """
     return log_q0 - sum(log_dets)
-
-
-def bounded_log_scale(raw, bound):
-    """`bound · tanh(raw / bound)`: like raw near 0, and never beyond ±bound.
-
-    A log-scale that a network may choose freely overflows on a point far from the data: exp(89) is
-    infinite in float32, and the loss NaN for good.
-    """
-    return bound * torch.tanh(raw / bound)
 
 
 def _compose(maps, value):
