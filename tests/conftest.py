@@ -14,11 +14,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPICS = sorted(path.stem for path in ROOT.glob("dgm_utils/exercises/[a-z]*.py"))
-EXERCISES = [
-    exercise
+EXERCISES_OF = {
+    topic: importlib.import_module(f"dgm_utils.exercises.{topic}").EXERCISES for topic in TOPICS
+}
+EXERCISES = [exercise for topic in TOPICS for exercise in EXERCISES_OF[topic]]
+RIGHT = {
+    name: answers
     for topic in TOPICS
-    for exercise in importlib.import_module(f"dgm_utils.exercises.{topic}").EXERCISES
-]
+    for name, answers in importlib.import_module(f"right_answers.{topic}").RIGHT.items()
+}
 HEADER = "import itertools\nimport math\n\nimport torch\nimport torch.nn.functional as F\n\n\n"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from dgm_utils.grading.exercise import Exercise
 from dgm_utils.grading.judge import Observed, Verdict, device_probe, judge, make_cases
-from dgm_utils.grading.observe import Observation, observe
+from dgm_utils.grading.observe import observe
 from dgm_utils.grading.render import WIDTH, as_html, as_text, draw, in_short
 
 # The verdict as data, beside what the student reads: the grader's report counts these.
@@ -118,7 +118,8 @@ def run(exercise: Exercise, function: Callable, seed: int = 0) -> tuple[Observed
             left -= observation.seconds
             if observation.timed_out:
                 return observed, judge(exercise, observed)
-    probe: Observation = observe(function, device_probe(observed[0][0]), seconds=left)
+    moved = device_probe([case for case, _ in observed])
+    probe = observe(function, moved, seconds=left) if moved else None
     return observed, judge(exercise, observed, probe)
 
 

@@ -50,9 +50,16 @@ class Case:
 
     Args:
         name: what is special about it, in a few words the student reads.
-        args: positional arguments.
-        wrt: positions of the arguments whose gradients are compared.
+        args: positional arguments: tensors, lists of tensors, plain values, modules, functions.
+        wrt: positions of the arguments whose gradients are compared. A list counts with all its
+            tensors, a module with all its parameters.
         facts: exact answers that a property of the exercise compares with.
+        calls: position of a `Counted` argument → how often it may be called, (least, most).
+        project: position of an argument → what of its gradient is compared, for arguments that
+            must stay in a domain: rows that add to one, a triangle.
+        max_numel: the most numbers that a tensor made on the way may hold.
+        probe: what is done with the result before it is looked at, `probe(result, *args)`: where
+            the answer is a function, it calls it.
 
     """
 
@@ -60,6 +67,10 @@ class Case:
     args: tuple
     wrt: tuple[int, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    calls: dict[int, tuple[int, int]] = field(default_factory=dict)
+    project: dict[int, Callable] = field(default_factory=dict)
+    max_numel: int | None = None
+    probe: Callable | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,8 @@ class Exercise:
         points: for a pass.
         minutes: that a student needs.
         difficulty: 1 (a line) to 3 (a derivation).
+        compare: whether results must equal the reference's. If not, the properties decide, and
+            gradients must exist and be finite.
         rtol: relative tolerance for each dtype. float64 stops at 1e-8 because torch's softplus is
             linear above 20, which is 2e-9 off.
         picture: draws the verdict from `(case, value, expected value)` triples onto a matplotlib
@@ -148,6 +161,7 @@ class Exercise:
     minutes: int
     difficulty: int
     properties: tuple[Property, ...] = ()
+    compare: bool = True
     rtol: dict[torch.dtype, float] = field(
         default_factory=lambda: {torch.float64: 1e-8, torch.float32: 1e-4}
     )

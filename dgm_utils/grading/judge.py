@@ -1,5 +1,6 @@
 """Judge: from cases and observations alone, decide, and say why. Runs no student code."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,13 +53,24 @@ def make_cases(exercise: Exercise, seed: int, device: str = "cpu") -> list[Case]
     ]
 
 
-def device_probe(case: Case) -> Case:
-    """The same call on torch's meta device: shapes without numbers.
+def device_probe(cases: list[Case]) -> Case | None:
+    """The first case whose arguments can all be moved, on torch's meta device: shapes only.
 
     A function that writes a device down fails here, on a machine without a GPU too.
     """
-    args = tuple(a.to("meta") if isinstance(a, torch.Tensor) else a for a in case.args)
-    return Case("device probe", args)
+    for case in cases:
+        if all(isinstance(arg, torch.nn.Module) or not callable(arg) for arg in case.args):
+            args = tuple(_to_meta(arg) for arg in case.args)
+            return Case("device probe", args, probe=case.probe)
+    return None
+
+
+def _to_meta(arg):
+    if isinstance(arg, (list, tuple)):
+        return type(arg)(_to_meta(item) for item in arg)
+    if isinstance(arg, torch.nn.Module):
+        return copy.deepcopy(arg).to("meta")
+    return arg.to("meta") if isinstance(arg, torch.Tensor) else arg
 
 
 def judge(exercise: Exercise, observed: Observed, probe: Observation | None = None) -> Verdict:

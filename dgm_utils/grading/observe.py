@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dgm_utils.grading.calls import Call, Recorder, is_library
 from dgm_utils.grading.exercise import Case
@@ -44,9 +45,11 @@ class Observation:
 
     `value` holds detached tensors in the structure the function returned; anything that is neither
     a tensor, a plain value nor a container of those is replaced by the name of its type in
-    `foreign`. `gradients` has one entry for each position in `case.wrt`: None where nothing flows
-    back. `changed` lists the positions of arguments that were changed in place. `files` names every
-    file that code came from while the function ran.
+    `foreign`. `gradients` has one entry for each tensor in the arguments at `case.wrt` (see
+    `differentiated`): None where nothing flows back. `changed` lists the positions of arguments
+    that were changed in place. `files` names every file that code came from while the function
+    ran. `counts` says how often each `Counted` argument was called, by position; `largest`, how
+    many numbers the largest tensor held.
     """
 
     value: Any = None
@@ -59,6 +62,38 @@ class Observation:
     calls: frozenset[Call] = frozenset()
     files: frozenset[str] = frozenset()
     printed: str = ""
+    counts: tuple[tuple[int, int], ...] = ()
+    largest: int = 0
+
+
+class Counted(torch.nn.Module):
+    """A network that counts how often it is called."""
+
+    def __init__(self, net: torch.nn.Module):
+        super().__init__()
+        self.net = net
+        self.count = 0
+
+    def forward(self, *args):
+        """Call the network."""
+        self.count += 1
+        return self.net(*args)
+
+
+class _Largest(TorchDispatchMode):
+    """Watches the size of every tensor that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        # A view holds no numbers of its own.
+        if not func.is_view:
+            sizes = [t.untyped_storage().nbytes() // t.element_size() for t in tensors(result)]
+            self.numel = max([self.numel, *sizes])
+        return result
 
 
 class TimeLimit(BaseException):
@@ -81,10 +116,14 @@ def observe(function, case: Case, seconds: float | None = None) -> Observation:
     """
     leaves = [_leaf(arg, i in case.wrt) for i, arg in enumerate(case.args)]
     # A copy of a leaf may be written to, which shows in its version; a leaf may not.
-    args = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    versions = [arg._version if isinstance(arg, torch.Tensor) else None for arg in args]
+    args = [_copy(leaf) for leaf in leaves]
+    versions = [[t._version for t in tensors(arg)] for arg in args]
+    counted = {i: arg for i, arg in enumerate(args) if isinstance(arg, Counted)}
+    for net in counted.values():
+        net.count = 0
+    largest = _Largest()
     printed = _Printed()
-    raised, timed_out, result, gradients = None, False, None, ()
+    raised, timed_out, result, gradients, counts = None, False, None, (), ()
     recorder = Recorder(ignore=__file__)
     start = time.perf_counter()
     try:
@@ -94,8 +133,12 @@ def observe(function, case: Case, seconds: float | None = None) -> Observation:
             time_limit(seconds),
             recorder,
         ):
-            result = function(*args)
-            gradients = _gradients(result, [leaves[i] for i in case.wrt])
+            with largest if case.max_numel else contextlib.nullcontext():
+                result = function(*args)
+                if case.probe and result is not None:
+                    result = case.probe(result, *args)
+            counts = tuple((i, net.count) for i, net in counted.items())
+            gradients = _gradients(result, [t for _, t in differentiated(case, leaves)])
     except TimeLimit:
         timed_out = True
     except BaseException as error:
@@ -113,7 +156,20 @@ def observe(function, case: Case, seconds: float | None = None) -> Observation:
         calls=recorder.calls(),
         files=recorder.files(),
         printed=printed.getvalue(),
+        counts=counts,
+        largest=largest.numel,
     )
+
+
+def differentiated(case: Case, args) -> list[tuple[int, torch.Tensor]]:
+    """The tensors whose gradients are taken, each with the position of its argument."""
+    return [
+        (i, tensor)
+        for i in case.wrt
+        for tensor in (
+            args[i].parameters() if isinstance(args[i], torch.nn.Module) else tensors(args[i])
+        )
+    ]
 
 
 def tensors(value) -> list[torch.Tensor]:
@@ -129,20 +185,28 @@ def tensors(value) -> list[torch.Tensor]:
 
 def _leaf(arg, differentiate):
     if isinstance(arg, (list, tuple)):
-        return type(arg)(_leaf(item, False) for item in arg)
+        return type(arg)(_leaf(item, differentiate) for item in arg)
     if not isinstance(arg, torch.Tensor):
         return arg
     copy = arg.detach().clone()
     return copy.requires_grad_() if differentiate else copy
 
 
+def _copy(leaf):
+    if isinstance(leaf, (list, tuple)):
+        return type(leaf)(_copy(item) for item in leaf)
+    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
 def _changed(args, leaves, versions):
-    """Positions of the tensors that were written to, through `.data` too."""
+    """Positions of the arguments that were written to, through `.data` or as a list too."""
     return tuple(
         i
         for i, (arg, leaf, version) in enumerate(zip(args, leaves, versions, strict=True))
-        if isinstance(arg, torch.Tensor)
-        and (arg._version != version or not (arg.is_meta or torch.equal(arg, leaf)))
+        if [t._version for t in tensors(arg)] != version
+        or not all(
+            a.is_meta or torch.equal(a, b) for a, b in zip(tensors(arg), tensors(leaf), strict=True)
+        )
     )
 
 
