@@ -19,6 +19,7 @@ from dgm_utils.grading.check import run
 from dgm_utils.grading.demo import source_as
 from dgm_utils.grading.exercise import Case, Draw
 from dgm_utils.grading.observe import observe
+from dgm_utils.models.densities import log_mean_exp
 
 IWAE_BOUND = next(exercise for exercise in IWAE if exercise.name == "iwae_bound")
 
@@ -280,7 +281,7 @@ def executed_source(rename=False):
     source = inspect.getsource(iwae.iwae_bound)
     if rename:
         source = source.replace("iwae_bound", "mine")
-    namespace = {"torch": torch, "math": math}
+    namespace = dict(vars(iwae))
     exec(source, namespace)
     return namespace["mine" if rename else "iwae_bound"]
 
@@ -301,7 +302,9 @@ BORROWED = {
     "object": Hidden(),
     "cache": functools.cache(iwae.iwae_bound),
     "thread": through_a_thread,
-    "code object": types.FunctionType(iwae.iwae_bound.__code__, {"torch": torch, "math": math}),
+    "code object": types.FunctionType(
+        inspect.unwrap(iwae.iwae_bound).__code__, {"log_mean_exp": log_mean_exp}
+    ),
     "executed source": executed_source(),
     "executed source, renamed": executed_source(rename=True),
     "eval": lambda w: eval("iwae.iwae_bound(w)", {"iwae": iwae, "w": w}),
@@ -317,7 +320,11 @@ def test_an_answer_taken_from_the_reference_is_refused(answer):
 
 def test_a_copy_made_by_hand_passes_and_is_flagged(written):
     exercise = next(e for e in IWAE if e.name == "subset_bound")
-    copy = written(source_as("mine", exercise.reference), "mine")
+    copy = written(
+        "from dgm_utils.validate import takes, whole_number\n\n\n"
+        + inspect.getsource(exercise.reference),
+        "subset_bound",
+    )
     assert run(exercise, copy)[1].copied
     for answer in RIGHT["subset_bound"]:
         assert not run(exercise, answer)[1].copied

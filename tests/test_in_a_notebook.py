@@ -15,6 +15,7 @@ from dgm_utils.grading.check import VERDICT_MIME
 IMPORTS = """
 import inspect, math
 import torch
+from dgm_utils.validate import takes, whole_number
 from dgm_utils.exercises.iwae import check
 """
 WRONG = "def iwae_bound(log_w):\n    return log_w.mean(0)"

@@ -728,3 +728,35 @@ def test_weights_of_an_image_do_not_underflow(dtype, device):
     log_q_iw = q_iw_log_prob(far[0], far[1:], log_w[0])
     expected = q_iw_log_prob(log_w[0], log_w[1:], log_w[0])
     assert_close(log_q_iw.cpu(), expected.cpu().double(), tolerance)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda w: iwae_bound(w[0]), ValueError, r"log_w must have the shape \(K, B\), not \(3,\)"),
+        (
+            lambda w: iwae_bound(w.long()),
+            TypeError,
+            "log_w must be floating point, not torch.int64",
+        ),
+        (lambda w: iwae_bound(w[:0]), ValueError, "log_w must not be empty"),
+        (lambda w: multi_sample_elbo(w.tolist()), TypeError, "log_w must be a tensor, not list"),
+        (lambda w: subset_bound(w, 0), ValueError, "m must be between 1 and 5, not 0"),
+        (lambda w: subset_bound(w, 2.0), TypeError, "m must be a whole number, not 2.0"),
+        (lambda w: q_iw_log_prob(w[0], w[1:, :2], w[0]), ValueError, r"\(K − 1, 3\), not \(4, 2\)"),
+        (
+            lambda w: gradient_snr(w[:1]),
+            ValueError,
+            "number of gradients must be at least 2, not 1",
+        ),
+        (lambda w: active_units(w[:1]), ValueError, "number of means must be at least 2, not 1"),
+        (
+            lambda w: log_importance_weights(w[:3], w[None], w[None], w, w),
+            ValueError,
+            r"logits must have the shape \(K, B, D\) with B = 3, D = 3, not \(1, 5, 3\)",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call(torch.zeros(5, 3))
