@@ -1,6 +1,7 @@
 # `make demo` and `make test` do all the set-up they need; the rest is for daily work.
 PYTHON ?= python3
-ASSIGNMENT ?= iwae
+# One assignment, as in `make demo ASSIGNMENT=iwae`; all of them if it is empty.
+ASSIGNMENT ?=
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

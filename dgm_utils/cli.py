@@ -43,7 +43,7 @@ def _parser():
     grade.set_defaults(command=_grade)
 
     demo = commands.add_parser("demo", help="grade a made-up class whose grades are known")
-    demo.add_argument("assignment")
+    demo.add_argument("assignment", nargs="*", help="all of them if none is named")
     demo.set_defaults(command=_demo)
     return parser
 
@@ -68,14 +68,20 @@ def _grade(course, options):
 
 
 def _demo(course, options):
-    course.require(options.assignment)
-    exercises = importlib.import_module(f"dgm_utils.exercises.{options.assignment}").EXERCISES
-    expected = build_class(course, options.assignment, exercises)
-    points = {e.student: e.points for e in expected}
-    results = _run(course, options.assignment, [e.student for e in expected], points)
-    wrong = [e for e, result in zip(expected, results, strict=True) if not e.matches(result)]
-    for e in wrong:
-        print(f"dgm: {e.student} should have come out as {e}", file=sys.stderr)
+    chosen = options.assignment or course.assignments()
+    for assignment in chosen:
+        course.require(assignment)
+    wrong = 0
+    for assignment in chosen:
+        print(f"== {assignment}")
+        exercises = importlib.import_module(f"dgm_utils.exercises.{assignment}").EXERCISES
+        expected = build_class(course, assignment, exercises)
+        points = {e.student: e.points for e in expected}
+        results = _run(course, assignment, [e.student for e in expected], points)
+        for e, result in zip(expected, results, strict=True):
+            if not e.matches(result):
+                print(f"dgm: {e.student} should have come out as {e}", file=sys.stderr)
+                wrong += 1
     return 1 if wrong else 0
 
 

@@ -7,12 +7,12 @@ import pytest
 from conftest import TOPICS
 
 from dgm_utils.cli import main
-from dgm_utils.grading.autograde import FAILED, MANUAL, grade
+from dgm_utils.grading.autograde import FAILED, MANUAL, grade, grade_class
 from dgm_utils.grading.course import Course
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_points_are_as_expected(course_folder, topic, capsys):
+def test_points_are_as_expected(course_folder, capsys):
+    topic = "iwae"
     other = course_folder / "grading" / "submitted" / "ada" / topic / f"{topic}.ipynb"
     other.parent.mkdir(parents=True)
     other.write_text("a real student's work")
@@ -35,8 +35,20 @@ def test_points_are_as_expected(course_folder, topic, capsys):
     assert other.read_text() == "a real student's work"
 
 
-def submit(course, student, notebook):
-    path = course.notebook("submitted", "iwae", student)
+@pytest.mark.parametrize("topic", TOPICS)
+def test_the_solution_scores_full_and_the_release_nothing(course_folder, topic):
+    course = Course(course_folder)
+    course.release(topic)
+    for folder, student in (("source", "whole"), ("release", "untouched")):
+        submit(course, student, nbformat.read(course.notebook(folder, topic), 4), topic)
+    results = {r.student: r for r in grade_class(course, topic, ["whole", "untouched"])}
+    assert results["whole"].points == results["whole"].max_points > 0
+    assert results["untouched"].points == 0
+    assert results["untouched"].max_points == results["whole"].max_points
+
+
+def submit(course, student, notebook, topic="iwae"):
+    path = course.notebook("submitted", topic, student)
     path.parent.mkdir(parents=True)
     path.write_text(notebook if isinstance(notebook, str) else nbformat.writes(notebook))
 
