@@ -314,7 +314,8 @@ TASKS = [
     Task(
         f"Aggregated posterior, std {std:g}",
         "Log of the mean over 10⁴ Gaussians at 10⁴ points, 20 latents, forward. The peer is "
-        "MixtureSameFamily on 8 or 25 points at a time (more is slower); the limit is the float64 product.",
+        "MixtureSameFamily on 8 or 25 points at a time (more is slower); the limit is the "
+        "float64 product.",
         {
             "ours": part(aggregate_ours, std),
             "torch.distributions, 8 points": part(aggregate_torch, std, 8),

@@ -186,7 +186,7 @@ def test_elbo_of_the_module_is_the_exact_one():
         mean, log_var = vae.encode(x)
         corners = double(list(itertools.product([-1.0, 1.0], repeat=2)))[:, None].expand(4, 5, 2)
         elbo = vae.elbo(x, corners)
-        one_sample = vae.log_w(x, corners, vae.encode(x)).mean(0)
+        one_sample = vae.log_w(x, corners, vae.encode(x), vae.log_prior()).mean(0)
     exact = model.elbo(x, mean, torch.diag_embed(log_var.exp()))
     assert (exact < model.log_evidence(x) - 0.01).all()
     assert_close(elbo, exact, 1e-11)
@@ -229,7 +229,7 @@ def test_a_vae_is_a_distribution_over_images(prior, likelihood):
     noise, log_weights = grid(-9, 9, 121, dims=2)
     log_mass = Normal(double(0.0), 1.0).log_prob(noise).sum(1) + log_weights
     with torch.no_grad():
-        log_w = vae.log_w(x, noise[:, None].expand(-1, len(x), 2), vae.encode(x))
+        log_w = vae.log_w(x, noise[:, None].expand(-1, len(x), 2), vae.encode(x), vae.log_prior())
     assert_close((log_w + log_mass[:, None]).exp().sum(), 1.0, 1e-8)
 
 
@@ -242,7 +242,7 @@ def test_l_k_of_the_module_is_the_exact_one():
             parameter *= 3  # or q would be the posterior, both being the prior
         noise, log_step = grid(-9, 9, 361)
         log_mass = Normal(double(0.0), 1.0).log_prob(noise[:, 0]) + log_step
-        log_w = vae.log_w(x, noise[:, None], vae.encode(x))[:, 0]
+        log_w = vae.log_w(x, noise[:, None], vae.encode(x), vae.log_prior())[:, 0]
         many = x.expand(4000, 6)
         for num_samples in (1, 10):
             exact = exact_iwae_bound(log_w, log_mass, num_samples)
@@ -268,13 +268,13 @@ def test_streaming_changes_nothing(decodings):
 
 
 def test_each_image_is_encoded_once_and_steps_are_of_one_size():
-    """5.1 K = 5000: seven encodings for seven images, and 1000 decodings a step."""
-    vae = small()
+    """5.1 K = 5000: seven images and five pseudo-inputs, and 1000 decodings a step."""
+    vae = small(prior="vampprior")
     encoded, decoded = [], []
     vae.encoder.net.register_forward_hook(lambda m, args, out: encoded.append(len(out)))
     vae.decoder.net.register_forward_hook(lambda m, args, out: decoded.append(len(out)))
     vae.nll(torch.ones(7, 6), num_samples=5000)
-    assert sum(encoded) == 7
+    assert sum(encoded) == 7 + 5
     assert set(decoded) == {1000}
     assert sum(decoded) == 7 * 5000
 

@@ -292,7 +292,7 @@ def test_hierarchical_model_is_a_distribution_over_images(prior):
     noise, log_weights = grid(-9, 9, 121, dims=2)
     log_normal = Normal(double(0.0), 1.0).log_prob(noise).sum(1)
     with torch.no_grad():
-        log_w = model.log_w(x, noise[:, None].expand(-1, 4, 2), model.encode(x))
+        log_w = model.log_w(x, noise[:, None].expand(-1, 4, 2), model.encode(x), model.log_prior())
         assert log_w.std(0).min() > 0.01
         p = (log_w + (log_normal + log_weights)[:, None]).exp().sum(0)
     assert_close(p.sum(), 1.0, 1e-9)

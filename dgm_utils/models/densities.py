@@ -155,19 +155,20 @@ class _LogSumExpOfProduct(torch.autograd.Function):
     def backward(ctx, grad):
         """The gradient of a log-sum-exp is a softmax: q(n|z_m), times what came from above."""
         points, weights, offsets, log_sum = ctx.saved_tensors
+        wanted_points, wanted_weights, _ = ctx.needs_input_grad
         num_rows = _num_rows(weights)
         grad_points = []
         grad_weights, grad_offsets = torch.zeros_like(weights), torch.zeros_like(offsets)
         blocks = zip(*(t.split(num_rows) for t in (points, log_sum, grad)), strict=True)
         for rows, log_sum_of_rows, grad_of_rows in blocks:
-            # The shift by log_sum goes into the product's constant, and no pass over the block is
-            # spent on it.
-            logits = torch.addmm(-log_sum_of_rows[:, None], rows, weights.T) + offsets
+            logits = torch.addmm(offsets, rows, weights.T) - log_sum_of_rows[:, None]
             share = logits.clamp(min=-80).exp() * grad_of_rows[:, None]
-            grad_points.append(share @ weights)
-            grad_weights = torch.addmm(grad_weights, share.T, rows)
-            grad_offsets = grad_offsets + share.sum(0)
-        return torch.cat(grad_points), grad_weights, grad_offsets
+            if wanted_points:
+                grad_points.append(share @ weights)
+            if wanted_weights:
+                grad_weights = torch.addmm(grad_weights, share.T, rows)
+                grad_offsets = grad_offsets + share.sum(0)
+        return torch.cat(grad_points) if wanted_points else None, grad_weights, grad_offsets
 
 
 def _num_rows(weights):

@@ -86,9 +86,13 @@ class HVAE(LatentVariableModel):
     @takes(x="B .num_dims", noise="K B .num_noise")
     def elbo(self, x, noise):
         """ELBO averaged over K samples of both latents, `(B, D), (K, B, L2 + L1) → (B,)`."""
-        return self.log_w(x, noise, self.encode(x)).mean(0)
+        return self.log_w(x, noise, self.encode(x), self.log_prior()).mean(0)
 
-    def log_w(self, x, noise, code):
+    def log_prior(self):
+        """`z2 → log p(z2)`, the prior's components computed."""
+        return self.prior.density(self.encoder2)
+
+    def log_w(self, x, noise, code, log_prior):
         """Log-weights: the hierarchical ELBO of each sample, `(K, B)`."""
         mean2, log_var2, features = code
         noise2, noise1 = noise.split([self.num_latents[1], self.num_latents[0]], -1)
@@ -98,7 +102,7 @@ class HVAE(LatentVariableModel):
         return hierarchical_elbo(
             self.decoder.log_prob(x, torch.cat([z1, z2], -1)),
             gaussian_log_prob(z1, *self.prior1(z2)),
-            self.prior.log_prob(z2, self.encoder2),
+            log_prior(z2),
             gaussian_log_prob(z1, mean1, log_var1),
             gaussian_log_prob(z2, mean2, log_var2),
         )

@@ -44,6 +44,18 @@ class Prior(nn.Module):
         whole_number("num_latents", num_latents, 1)
         self.num_latents = num_latents
 
+    def density(self, encoder=None):
+        """`z → log p(z)`, a function that has done what does not depend on z, encodings above all.
+
+        For many calls with the same weights; `log_prob` is one such call.
+        """
+        raise NotImplementedError
+
+    @takes(z="... .num_latents")
+    def log_prob(self, z, encoder=None):
+        """`log p(z)`, `(..., L) → (...)`; the VampPrior needs the encoder."""
+        return self.density(encoder)(z)
+
     def kl(self, mean, log_var, z, encoder):
         """`log q(z|x) − log p(z)`, whose mean over z ~ q is KL(q‖p).
 
@@ -56,10 +68,9 @@ class Prior(nn.Module):
 class StandardNormal(Prior):
     """`p(z) = N(0, I)`."""
 
-    @takes(z="... .num_latents")
-    def log_prob(self, z, encoder=None):
+    def density(self, encoder=None):
         """`(..., L) → (...)`."""
-        return standard_normal_log_prob(z)
+        return standard_normal_log_prob
 
     def kl(self, mean, log_var, z=None, encoder=None):
         """The KL in closed form, `(B, L) ×2 → (B,)`: no noise of z in it."""
@@ -87,10 +98,9 @@ class GaussianMixture(Prior):
         self.means = nn.Parameter(spread * torch.randn(num_components, num_latents))
         self.log_vars = nn.Parameter(torch.zeros(num_components, num_latents))
 
-    @takes(z="... .num_latents")
-    def log_prob(self, z, encoder=None):
+    def density(self, encoder=None):
         """`(..., L) → (...)`."""
-        return log_mean_gaussians(z, self.means, self.log_vars)
+        return lambda z: log_mean_gaussians(z, self.means, self.log_vars)
 
     @takes(noise="S .num_latents")
     def sample(self, noise, encoder=None, generator=None):
@@ -133,10 +143,10 @@ class VampPrior(Prior):
         """The C images in [0, 1] that the encoder is given, `(C, D)`."""
         return pseudo_inputs(self.raw)
 
-    @takes(z="... .num_latents")
-    def log_prob(self, z, encoder):
-        """`(..., L) → (...)`; gradients reach the pseudo-inputs and the encoder."""
-        return log_mean_gaussians(z, *encoder(self.pseudo_inputs()))
+    def density(self, encoder):
+        """`(..., L) → (...)`, C encodings; gradients reach the pseudo-inputs and the encoder."""
+        mean, log_var = encoder(self.pseudo_inputs())
+        return lambda z: log_mean_gaussians(z, mean, log_var)
 
     @takes(noise="S .num_latents")
     def sample(self, noise, encoder, generator=None):

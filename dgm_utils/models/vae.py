@@ -205,14 +205,15 @@ class DiscretizedLogisticDecoder(Decoder):
 class LatentVariableModel(nn.Module):
     """What follows from the log-weights alone: the importance weighted bound, and the NLL.
 
-    A subclass has `encode(x)`, which returns all that q needs to know about x, the noise's length
-    `num_noise`, and `log_w(x, noise, code)`, the log-weights with `code = encode(x)`.
+    A subclass has the noise's length `num_noise`, `encode(x)`, which returns all that q needs to
+    know about x, `log_prior()`, the prior's log-density as a function of z, and
+    `log_w(x, noise, code, log_prior)`, the log-weights made of these.
     """
 
     @takes(x="B .num_dims", noise="K B .num_noise")
     def iwae(self, x, noise):
         """Importance weighted bound L_K, `(B, D), (K, B, L) → (B,)`; K = 1 gives the ELBO."""
-        return log_mean_exp(self.log_w(x, noise, self.encode(x)))
+        return log_mean_exp(self.log_w(x, noise, self.encode(x), self.log_prior()))
 
     @torch.no_grad()
     @takes(x="N .num_dims")
@@ -220,10 +221,11 @@ class LatentVariableModel(nn.Module):
         """Negative log-likelihood of each image, estimated by −L_K, `(N, D) → (N,)`.
 
         −L_K is too large on average and tends to −log p(x) as K grows. Three habits make it cheap:
-        each image is encoded once and not K times; the average over K is kept as one running
-        log-sum, so memory grows neither with K nor with N; and a step decodes about a thousand
-        latents, enough for matrix products at full speed, and few enough for their outputs to stay
-        in the processor's cache (5,000 of 784 pixels take a third longer; a GPU wants more).
+        each image, and each pseudo-input of a prior, is encoded once and not K times; the average
+        over K is kept as one running log-sum, so memory grows neither with K nor with N; and a step
+        decodes about a thousand latents, enough for matrix products at full speed, and few enough
+        for their outputs to stay in the processor's cache (5,000 of 784 pixels take a third longer;
+        a GPU wants more).
 
         Args:
             x: `(N, D)` images.
@@ -234,6 +236,7 @@ class LatentVariableModel(nn.Module):
         """
         whole_number("num_samples", num_samples, 1)
         whole_number("decodings", decodings, 1)
+        log_prior = self.log_prior()
         nll = []
         for block in x.split(max(1, decodings // num_samples)):
             code = self.encode(block)
@@ -243,7 +246,7 @@ class LatentVariableModel(nn.Module):
                 num = min(num_samples - done, max(1, decodings // len(block)))
                 shape = (num, len(block), self.num_noise)
                 noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
-                log_w = self.log_w(block, noise, code)
+                log_w = self.log_w(block, noise, code, log_prior)
                 log_sum = torch.logaddexp(log_sum, torch.logsumexp(log_w, 0))
                 done += num
             nll.append(math.log(num_samples) - log_sum)
@@ -288,12 +291,16 @@ class VAE(LatentVariableModel):
         kl = self.prior.kl(mean, log_var, z, self.encoder)
         return (self.decoder.log_prob(x, z) - kl).mean(0)
 
-    def log_w(self, x, noise, code):
+    def log_prior(self):
+        """`z → log p(z)`, the prior's components computed."""
+        return self.prior.density(self.encoder)
+
+    def log_w(self, x, noise, code, log_prior):
         """Log-weights `log p(x|z) + log p(z) − log q(z|x)`, `(K, B)`."""
         mean, log_var = code
         z = reparameterize(mean, log_var, noise)
         log_q = gaussian_log_prob(z, mean, log_var)
-        return self.decoder.log_prob(x, z) + self.prior.log_prob(z, self.encoder) - log_q
+        return self.decoder.log_prob(x, z) + log_prior(z) - log_q
 
     @torch.no_grad()
     def reconstruct(self, x):
