@@ -232,13 +232,16 @@ def _gradients(result, leaves):
     outputs = [t for t in tensors(result) if t.requires_grad and not t.is_meta]
     if not outputs or not leaves:
         return (None,) * len(leaves)
-    cotangents = [cotangent(t) for t in outputs]
+    cotangents = [cotangent(t, position) for position, t in enumerate(outputs)]
     return torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
 
 
-def cotangent(output: torch.Tensor) -> torch.Tensor:
-    """The fixed direction in which an output of this shape is differentiated."""
-    generator = torch.Generator().manual_seed(output.numel())
+def cotangent(output: torch.Tensor, position: int = 0) -> torch.Tensor:
+    """The fixed direction in which the output at this position is differentiated.
+
+    Every position has its own: in a sum of all outputs, gradients might cancel.
+    """
+    generator = torch.Generator().manual_seed(1000 * position + output.numel())
     direction = torch.randn(output.shape, generator=generator, dtype=torch.float64)
     return direction.to(output.device, output.dtype)
 
