@@ -8,7 +8,7 @@ import torch
 from dgm_utils.grading.compare import agree
 from dgm_utils.grading.exercise import Case, Draw, Exercise
 from dgm_utils.grading.findings import describe, examine, wrong_device
-from dgm_utils.grading.observe import Observation, observe
+from dgm_utils.grading.observe import Observation, observe, tensors
 from dgm_utils.grading.provenance import is_borrowed, is_copy
 
 Observed = list[tuple[Case, Observation]]
@@ -59,7 +59,10 @@ def device_probe(cases: list[Case]) -> Case | None:
     A function that writes a device down fails here, on a machine without a GPU too.
     """
     for case in cases:
-        if all(isinstance(arg, torch.nn.Module) or not callable(arg) for arg in case.args):
+        movable = all(isinstance(arg, torch.nn.Module) or not callable(arg) for arg in case.args)
+        # A function of plain numbers rightly makes its result on the CPU.
+        placed = any(isinstance(arg, torch.nn.Module) or tensors(arg) for arg in case.args)
+        if movable and placed:
             args = tuple(_to_meta(arg) for arg in case.args)
             return Case("device probe", args, probe=case.probe)
     return None
