@@ -34,6 +34,8 @@ def exact_log_pmf(cdf, x):
 
     A difference of numbers near one: far in the tails nothing is left of it.
     """
+    if not x.is_floating_point():
+        x = x.long()  # one above 255 is 0 in uint8
     return torch.log(cdf(x + 1) - cdf(x))
 
 

@@ -471,3 +471,13 @@ def test_bad_input_is_refused_by_name(function, arguments, error, words):
     """4.1–4.5 The message names the argument, what came and what was expected."""
     with pytest.raises(error, match=words):
         function(*arguments)
+
+
+def test_the_last_level_of_a_byte_has_its_probability():
+    """One above 255 does not fit into a byte."""
+    x = torch.tensor([255])
+
+    def cdf(x):
+        return torch.sigmoid((x.double() - 250) / 3)
+
+    assert torch.equal(exact_log_pmf(cdf, x.to(torch.uint8)), exact_log_pmf(cdf, x))

@@ -120,12 +120,13 @@ def _name(exercise, observed, case, observation, finding):
     misconception = _explain(exercise, observed, case)
     if misconception is None:
         return verdict
-    numbers = {"got": finding.got, "expected": finding.expected}
     return replace(
         verdict,
         kind="misconception",
         misconception=misconception.name,
-        sentence=misconception.sentence.format(**numbers),
+        sentence=misconception.sentence.replace("{got}", finding.got).replace(
+            "{expected}", finding.expected
+        ),
     )
 
 

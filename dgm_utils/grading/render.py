@@ -5,10 +5,10 @@ import html
 import io
 import textwrap
 
-import torch
-
+from dgm_utils.grading.compare import skeleton
 from dgm_utils.grading.exercise import Exercise
 from dgm_utils.grading.judge import Observed, Verdict, expected_of
+from dgm_utils.grading.observe import tensors
 
 # nbgrader's validator cuts lines at 87 characters.
 WIDTH = 80
@@ -55,12 +55,11 @@ def as_html(exercise: Exercise, verdict: Verdict, cases: int, picture: str = "")
 
 def draw(exercise: Exercise, observed: Observed) -> str:
     """The exercise's picture of these observations as an HTML image, if there is one to draw."""
-    triples = [
-        (case, seen.value, expected_of(exercise, case).value)
-        for case, seen in observed
-        if isinstance(seen.value, torch.Tensor)
-    ]
-    if exercise.picture is None or not triples:
+    if exercise.picture is None:
+        return ""
+    triples = [(case, seen.value, expected_of(exercise, case).value) for case, seen in observed]
+    triples = [triple for triple in triples if _same_form(*triple[1:])]
+    if not triples:
         return ""
     from matplotlib.figure import Figure
 
@@ -71,6 +70,13 @@ def draw(exercise: Exercise, observed: Observed) -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     alt = html.escape(description, quote=True)
     return f'<img style="background:white" alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+def _same_form(got, want):
+    """Whether two results can be drawn side by side."""
+    return skeleton(got) == skeleton(want) and all(
+        a.shape == b.shape for a, b in zip(tensors(got), tensors(want), strict=True)
+    )
 
 
 def _evidence(exercise, verdict):
