@@ -368,3 +368,13 @@ def test_an_observation_is_plain_data():
     assert not seen.value.requires_grad
     assert seen.value.grad_fn is None
     assert all(g.grad_fn is None for g in seen.gradients)
+
+
+def test_gradients_of_several_outputs_do_not_cancel():
+    """The four parts of the ELBO add up to twice the reconstruction: z drops out of their sum."""
+    exercise = next(e for e in EXERCISES if e.name == "elbo_surgery")
+
+    def detached(reconstruction, z, mean, log_var):
+        return RIGHT["elbo_surgery"][0](reconstruction, z.detach(), mean.detach(), log_var.detach())
+
+    assert not run(exercise, detached)[1].passed
