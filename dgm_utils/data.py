@@ -1,6 +1,7 @@
 """Images and two-dimensional toy densities; nothing here is needed from the network.
 
 - `digits`: scikit-learn's 8×8 digits, always at hand.
+- `lecture_images`: what the lectures show, the digits unless `DGM_IMAGES` names another set.
 - `load`: the MNIST family, read from the folder named by the environment variable `DGM_DATA`,
   checked against a hash on every read. MNIST and Fashion-MNIST can be downloaded into it.
 - `two_moons`, `pinwheel`, `eight_gaussians`, `banana`: samplers `(num, generator) → (num, 2)`.
@@ -22,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 FOLDER_VARIABLE = "DGM_DATA"
+CHOICE_VARIABLE = "DGM_IMAGES"
 
 # Name → the archive's SHA-256.
 NPZ_SHA256 = {
@@ -121,6 +123,21 @@ def digits(split="train"):
     data = load_digits()
     rows = _split_rows(len(data.target), {"train": 1500, "test": 297}, split)
     return _images(data.images[rows].astype(np.uint8), data.target[rows], 17)
+
+
+def lecture_images(split="train"):
+    """The images that the lectures train on: the digits, or the set that `DGM_IMAGES` names.
+
+    `DGM_IMAGES=mnist` reads MNIST from the folder that `DGM_DATA` names; see `load`.
+
+    Raises:
+        ValueError: for an unknown set or split; the message lists the choices.
+        FileNotFoundError: when the files are not there; the message says how to get them.
+
+    """
+    name = os.environ.get(CHOICE_VARIABLE, "digits")
+    _check_choice(f"data set in {CHOICE_VARIABLE}", name, SPLITS)
+    return digits(split) if name == "digits" else load(name, split)
 
 
 def load(name, split, folder=None, download=False):

@@ -7,8 +7,10 @@ that it survives a black-and-white printer.
 """
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython.display import display
 from matplotlib.collections import LineCollection
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = COLORS = (
@@ -43,6 +45,18 @@ def use_style():
             "legend.frameon": False,
         }
     )
+
+
+def show(figure, alt):
+    """Show a finished figure in the notebook, once, and close it.
+
+    Args:
+        figure: a matplotlib figure.
+        alt: what it shows, in a sentence, for readers who do not see it; exported pages carry it.
+
+    """
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
 
 
 def image_grid(axis, images, columns=10, shape=None, title=None):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dgm_utils import data
-from dgm_utils.data import banana, banana_log_prob, binarize, digits, load
+from dgm_utils.data import banana, banana_log_prob, binarize, digits, lecture_images, load
 from dgm_utils.oracles import gauss_hermite, grid, log_integral
 
 REAL_FILES = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -94,6 +94,22 @@ def test_digits_keep_their_labels():
         expected = [label_of[image.numpy().tobytes()] for image in images.x]
         assert images.labels.tolist() == expected
         assert images.labels.unique().tolist() == list(range(10))
+
+
+def test_lectures_show_the_digits_unless_told_otherwise(monkeypatch, write_npz):
+    monkeypatch.delenv("DGM_IMAGES", raising=False)
+    assert lecture_images("test").x.equal(digits("test").x)
+    monkeypatch.setenv("DGM_IMAGES", "minst")
+    with pytest.raises(ValueError, match="'minst'; choose from digits, mnist"):
+        lecture_images()
+
+
+def test_lectures_show_mnist_when_told_so(monkeypatch, write_npz):
+    test = np.full((2, 28, 28), 7, np.uint8)
+    labels = np.zeros(2, np.int64)
+    write_npz("mnist", x_train=test[:1], y_train=labels[:1], x_test=test, y_test=labels)
+    monkeypatch.setenv("DGM_IMAGES", "mnist")
+    assert lecture_images("test").x.shape == (2, 28, 28)
 
 
 def test_flat_runs_from_zero_to_one():

@@ -1,6 +1,7 @@
 """The figures' helpers draw what they are given, without a display and without a warning."""
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -18,10 +19,28 @@ from dgm_utils.plotting import (
     matrix_pattern,
     power_law,
     scatter,
+    show,
     use_style,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def capture_display(monkeypatch):
+    """What was handed to IPython for display, one entry for each output."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import RichOutput
+
+    shown = []
+    shell = InteractiveShell.instance()
+    monkeypatch.setattr(
+        shell.display_pub,
+        "publish",
+        lambda data, metadata=None, **_: shown.append(RichOutput(data, metadata)),
+    )
+    yield shown
+    InteractiveShell.clear_instance()
 
 
 @pytest.fixture
@@ -33,6 +52,14 @@ def axis():
         FigureCanvasAgg(figure)
         yield figure.subplots()
         figure.canvas.draw()
+
+
+def test_a_figure_is_shown_once_with_its_alternative_text(capture_display):
+    figure, _ = plt.subplots()
+    show(figure, "an empty pair of axes")
+    (shown,) = capture_display
+    assert shown.metadata == {"image/png": {"alt": "an empty pair of axes"}}
+    assert not plt.fignum_exists(figure.number)
 
 
 def test_image_grid_shows_each_image_in_its_place(axis):
