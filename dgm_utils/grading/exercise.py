@@ -44,7 +44,7 @@ class Draw:
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One call of the function under check.
 

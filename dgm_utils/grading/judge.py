@@ -1,6 +1,7 @@
 """Judge: from cases and observations alone, decide, and say why. Runs no student code."""
 
 import copy
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -93,17 +94,19 @@ def judge(exercise: Exercise, observed: Observed, probe: Observation | None = No
             sentence="The answer came from the reference implementation, called or executed while "
             "your function ran. Write the computation in your own cell.",
         )
+    # A reference may train a model: each case is put to it once, and only when it is needed.
+    right = functools.cache(functools.partial(expected_of, exercise))
     for case, observation in observed:
-        finding = examine(exercise, case, observation, expected_of(exercise, case))
+        finding = examine(exercise, case, observation, right(case))
         if finding:
-            return _name(exercise, observed, case, observation, finding)
+            return _name(exercise, observed, right, case, observation, finding)
     if probe and (sentence := wrong_device(probe)):
         return Verdict(exercise.name, passed=False, kind="device", sentence=sentence)
     copied = any(is_copy(exercise, observation) for _, observation in observed)
     return Verdict(exercise.name, passed=True, copied=copied)
 
 
-def _name(exercise, observed, case, observation, finding):
+def _name(exercise, observed, right, case, observation, finding):
     """The verdict for a finding, with the misconception that explains it if there is one."""
     verdict = Verdict(
         exercise.name,
@@ -117,7 +120,7 @@ def _name(exercise, observed, case, observation, finding):
     )
     if finding.kind in ("unimplemented", "timeout"):
         return verdict
-    misconception = _explain(exercise, observed, case)
+    misconception = _explain(exercise, observed, right, case)
     if misconception is None:
         return verdict
     return replace(
@@ -130,7 +133,7 @@ def _name(exercise, observed, case, observation, finding):
     )
 
 
-def _explain(exercise, observed, failing):
+def _explain(exercise, observed, right, failing):
     """The misconception whose observations agree with the student's on every case.
 
     Only cases in the dtype of the failing one count: where a wrong answer under- or overflows, it
@@ -139,22 +142,21 @@ def _explain(exercise, observed, failing):
     dtype = failing.facts["dtype"]
     rtol = exercise.rtol[dtype]
     pairs = [(case, seen) for case, seen in observed if case.facts["dtype"] == dtype]
-    known = {
-        m: [observe(m.implementation, case) for case, _ in pairs] for m in exercise.misconceptions
-    }
-    right = [expected_of(exercise, case) for case, _ in pairs]
-    seen = [observation for _, observation in pairs]
-    for misconception, wrong in known.items():
-        if all(map(agree, seen, wrong, [rtol] * len(seen))):
-            return misconception
-    for misconception, wrong in known.items():
-        if _same_values(seen, wrong, rtol) and not _same_values(wrong, right, rtol):
-            return misconception
+    values_agree = functools.partial(agree, rtol=rtol, with_gradients=False)
+
+    # Each wrong answer runs until the first case on which it differs from the student's.
+    @functools.cache
+    def wrong(misconception, case):
+        return observe(misconception.implementation, case)
+
+    for m in exercise.misconceptions:
+        if all(agree(seen, wrong(m, case), rtol) for case, seen in pairs):
+            return m
+    for m in exercise.misconceptions:
+        same_values = all(values_agree(seen, wrong(m, case)) for case, seen in pairs)
+        if same_values and not all(values_agree(wrong(m, case), right(case)) for case, _ in pairs):
+            return m
     return None
-
-
-def _same_values(a, b, rtol):
-    return all(agree(x, y, rtol, with_gradients=False) for x, y in zip(a, b, strict=True))
 
 
 def expected_of(exercise: Exercise, case: Case) -> Observation:
