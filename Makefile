@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests and notebooks run side by side; the threads of each would wait for the other's.
 test lectures: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lint lectures release lab clean
+.PHONY: demo test lint lectures book release lab clean
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,6 +33,10 @@ lint: $(VENV)/installed
 lectures: $(VENV)/installed
 	$(BIN)/pytest --nbval-lax lectures
 
+book: $(VENV)/installed
+	rm -rf _build/book
+	$(BIN)/python book/build.py _build/book
+
 release: $(VENV)/installed
 	$(BIN)/dgm release
 
@@ -40,4 +44,4 @@ lab: $(VENV)/installed
 	$(BIN)/jupyter lab
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) _build

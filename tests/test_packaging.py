@@ -21,7 +21,8 @@ def test_every_tested_version_is_pinned():
 
 
 def test_tested_versions_satisfy_what_the_package_asks_for():
-    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    extras = PROJECT["optional-dependencies"]
+    wanted = PROJECT["dependencies"] + extras["dev"] + extras["book"]
     for requirement in map(Requirement, wanted):
         (pin,) = TESTED[requirement.name.lower().replace("_", "-")].specifier
         assert pin.version in requirement.specifier, f"{requirement}, tested with {pin}"
