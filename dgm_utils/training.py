@@ -124,7 +124,15 @@ def fit(
 
     first = len(history.loss)
     devices = [device] if device.type == "cuda" else []
-    bar = tqdm(total=num_steps, initial=first, leave=False, file=sys.stdout, disable=not progress)
+    # Frequent redrawing would fill a notebook with outputs.
+    bar = tqdm(
+        total=num_steps,
+        initial=first,
+        leave=False,
+        file=sys.stdout,
+        mininterval=0.5,
+        disable=not progress,
+    )
     with torch.random.fork_rng(devices), bar:
         for step in range(first, num_steps):
             if history.stopped:

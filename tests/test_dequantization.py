@@ -6,6 +6,7 @@ import pytest
 import torch
 from statements import (
     DEVICES,
+    SIGMAS,
     assert_close,
     assert_mean,
     double,
@@ -17,6 +18,7 @@ from statements import (
 )
 from torch.distributions import Normal, SigmoidTransform, TransformedDistribution
 
+from dgm_utils.data import digits
 from dgm_utils.dequantization import (
     bits_per_dim,
     exact_log_pmf,
@@ -27,6 +29,7 @@ from dgm_utils.dequantization import (
     uniform_dequantize,
     variational_bound,
 )
+from dgm_utils.models.autoregressive import MAF
 from dgm_utils.models.dequantize import UniformDequantizer, VariationalDequantizer
 from dgm_utils.oracles import exact_iwae_bound, grid, log_cell_mass, quadrature_kl, unit_cell
 
@@ -124,6 +127,27 @@ def test_the_uniform_bound_is_exact_for_a_flat_density():
     assert_close(uniform_bound(flat, LEVELS, uniform(3, 4, 5, 1)), log_heights)
 
 
+def test_gap_of_the_uniform_bound_against_the_width_of_a_cell():
+    """4.2 Average gap δ²/24 · E(∂ log p)², 1/24 for N(0, 1); an exponential's in closed form."""
+    u, log_weights = unit_cell(40)
+    ratios = []
+    for width in (0.5, 0.25, 0.125):
+        x = torch.arange(round(-9 / width), round(9 / width))[:, None]
+        log_prob = Normal(double(0.0), 1.0).log_prob(width * (x + u[:, None]))[..., 0]
+        log_prob = log_prob + math.log(width)
+        log_pmf = torch.logsumexp(log_prob + log_weights[:, None], 0)
+        gap = log_pmf.exp() @ (log_pmf - log_weights.exp() @ log_prob)
+        ratios.append(24 * gap / width**2)
+    errors = (1 - torch.stack(ratios)).abs()
+    assert errors[-1] < 1e-3
+    assert (errors.diff() < 0).all()
+
+    rate = 1.5
+    log_pmf = exact_log_pmf(lambda y: -torch.exp(-rate * y.double()), LEVELS)[:, 0]
+    bound = math.log(rate) - rate * (LEVELS[:, 0].double() + 0.5)
+    assert_close(log_pmf - bound, [math.log(math.sinh(rate / 2) / (rate / 2))] * 5)
+
+
 # 4.3
 
 
@@ -194,7 +218,62 @@ def test_importance_weighting_tightens_the_bound():
         assert_mean(found.reshape(4000, 5), exact)
 
 
+def test_no_noise_raises_the_ceiling():
+    """4.3 E_π E_q [log p(x + u) − log q(u|x)] ≤ Σ π log π, reached by p(x + u) = π(x) q(u|x)."""
+    frequencies = double([0.1, 0.3, 0.2, 0.25, 0.15])
+    shift, log_scale, log_mass, u, log_q = variational_noise()
+    highest = frequencies @ frequencies.log()
+    bound = log_mass.exp() @ (log_density(LEVELS + u) - log_q)
+    assert frequencies @ bound < highest
+    q = TransformedDistribution(Normal(shift[:, 0], log_scale[:, 0].exp()), [SigmoidTransform()])
+
+    def best(y):
+        return frequencies.log() + q.log_prob((y - LEVELS)[..., 0])
+
+    nodes = log_mass > -40  # further out x + u is rounded to x + 1
+    log_q_found = best(LEVELS + u[nodes]) - log_q[nodes]
+    assert_close(log_mass[nodes].exp() @ log_q_found @ frequencies, highest, 1e-9)
+
+
+def test_weights_of_uniform_noise_have_a_variance_and_those_of_sigmoid_noise_none():
+    """4.3 The gap of L_S tends to Var(w/P)/2S for U; E w² grows beyond all for a sigmoid's q."""
+    u, log_weights = unit_cell(60)
+    log_w = log_density(1 + u)
+    log_pmf = exact_log_pmf(cdf, double(1))
+    variance = (log_weights + 2 * (log_w - log_pmf)).exp().sum() - 1
+    gap = log_pmf - exact_iwae_bound(log_w, log_weights, 1000)
+    assert_close(2000 * gap, variance, 0.01)
+
+    for shift, log_scale in [(0.0, 0.5), (1.0, 0.0), (-1.0, 1.0)]:
+        seconds = []
+        for reach in (10, 20, 40):
+            eps, log_step = grid(-reach, reach, 40 * reach + 1)
+            ones = torch.ones_like(eps)
+            at, log_q = sigmoid_noise(eps, shift * ones, log_scale * ones)
+            log_mass = Normal(double(0.0), 1.0).log_prob(eps[:, 0]) + log_step
+            seconds.append(torch.logsumexp(log_mass + 2 * (log_density(1 + at) - log_q), 0))
+        assert seconds[0] + 20 < seconds[1] < seconds[2] - 100
+
+
 # 4.4
+
+
+def test_sigmoid_noise_is_never_uniform():
+    """4.4 KL(q ‖ U) over a grid of shifts and scales: lowest at 0 and 1.75, where it is 0.0095."""
+    eps, log_step = grid(-9, 9, 361)
+    log_mass = Normal(double(0.0), 1.0).log_prob(eps) + log_step[:, None]
+    scales, shifts = torch.arange(0.5, 4, 0.05).double(), double([-0.5, 0.0, 0.5])
+    kl = []
+    for shift in shifts:
+        # Each scale is a data point of one dimension.
+        args = shift.expand(len(scales), 1), scales.log()[:, None]
+        log_q = torch.stack([sigmoid_noise(e.expand(len(scales), 1), *args)[1] for e in eps])
+        kl.append((log_mass.exp() * log_q).sum(0))
+    kl = torch.stack(kl)
+    shift, scale = divmod(kl.argmin().item(), len(scales))
+    assert_close(kl.min(), 0.0095, 1e-4)
+    assert_close(scales[scale], 1.75, 1e-9)
+    assert shift == 1
 
 
 def test_density_of_the_sigmoid_noise():
@@ -319,6 +398,34 @@ def test_dequantizers_as_modules(dtype, device, tmp_path):
         assert_close(alone[1].cpu(), log_q[:, i : i + 1].cpu().double(), tolerance)
     flat, zero = UniformDequantizer()(x, torch.rand(5, 3, 4, dtype=dtype, device=device))
     assert (flat.dtype, zero.shape, zero.any().item()) == (dtype, (5, 3), False)
+
+
+def test_learned_noise_needs_fewer_bits_on_images():
+    """4.4 The 8×8 digits, the same flow and steps: bits/dim of the bound, five standard errors."""
+    data, test = (digits(split).x.flatten(1) for split in ("train", "test"))
+    bits = []
+    for learned in (False, True):
+        torch.manual_seed(0)
+        flow = MAF(64, 2, hidden_sizes=(64,))
+        q = VariationalDequantizer(64, 17, hidden=64) if learned else UniformDequantizer()
+
+        def log_prob(y, flow=flow):
+            z, log_det = logit_preprocess(y.reshape(-1, 64), 17, 0.02)
+            return (flow.log_prob(z) + log_det).reshape(y.shape[:-1])
+
+        optimizer = torch.optim.Adam([*flow.parameters(), *q.parameters()], 5e-3)
+        for _ in range(120):
+            x = data[torch.randint(len(data), (50,))]
+            loss = -variational_bound(log_prob, x, *q.sample(x)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            bound = variational_bound(log_prob, test, *q.sample(test, 16))
+        bits.append(bits_per_dim(bound, 64))
+    gain = bits[0] - bits[1]
+    assert bits[0].mean() < math.log2(17)
+    assert gain.mean() > SIGMAS * gain.std() / len(gain) ** 0.5
 
 
 def test_dequantizer_under_stress():

@@ -202,6 +202,40 @@ def test_the_optimal_prior_is_the_aggregated_posterior():
     assert loss > 0
 
 
+# 6.4
+
+
+def test_the_published_table_adds_up_and_is_near_its_floor():
+    """6.4 Average KL = I + marginal KL to the printed digits; I ≤ log n floors the marginal KL."""
+    above = []
+    for average, information, marginal in [
+        (7.41, 7.20, 0.21),
+        (19.17, 10.82, 8.35),
+        (20.2, 10.67, 9.53),
+    ]:
+        assert abs(information + marginal - average) < 0.0051
+        above.append(marginal - max(0, average - math.log(60_000)))
+    assert_close(double(above), double([0.21, 0.18, 0.33]), 0.005)
+
+
+def test_marginal_kl_falls_with_the_number_of_points():
+    """6.4 Over all subsets of m points: from average KL to marginal KL, never below the floor."""
+    nodes, log_weights = grid(-12, 12, 1201)
+    log_prior = Normal(double(0.0), 1.0).log_prob(nodes[:, 0])
+    by_size = []
+    for size in range(1, 6):
+        found = []
+        for rows in torch.combinations(torch.arange(5), size):
+            log_q = log_aggregated_posterior(nodes, MEAN[rows], LOG_VAR[rows])
+            found.append(quadrature_kl(log_q, log_prior, log_weights))
+            floor = average_kl(MEAN[rows], LOG_VAR[rows]) - math.log(size)
+            assert found[-1] >= floor - 1e-12
+        by_size.append(torch.stack(found).mean())
+    assert_close(by_size[0], average_kl(MEAN, LOG_VAR), 1e-11)
+    assert_close(by_size[-1], exact_parts()[1], 1e-11)
+    assert (torch.stack(by_size).diff() < 0).all()
+
+
 # The fast log of the mean: right, and small
 
 

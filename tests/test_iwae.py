@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
+from dgm_utils.data import digits
 from dgm_utils.iwae import (
     active_units,
     gradient_snr,
@@ -760,3 +761,33 @@ def test_weights_of_an_image_do_not_underflow(dtype, device):
 def test_bad_input_is_named(call, error, words):
     with pytest.raises(error, match=words):
         call(torch.zeros(5, 3))
+
+
+# 5.6
+
+
+def test_iwae_keeps_more_units_active_on_the_digits():
+    """5.6 The published pattern, small: with the same five samples, IWAE uses more latent units."""
+    grey = digits("train").flat()
+    active = {}
+    for objective in (multi_sample_elbo, iwae_bound):
+        torch.manual_seed(0)
+        encoder = torch.nn.Sequential(
+            torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 32)
+        )
+        decoder = torch.nn.Sequential(
+            torch.nn.Linear(16, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64)
+        )
+        optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 5e-3)
+        for _ in range(600):
+            x = torch.bernoulli(grey[torch.randint(len(grey), (100,))])
+            mean, log_var = encoder(x).chunk(2, -1)
+            z = mean + torch.exp(0.5 * log_var) * torch.randn(5, *mean.shape)
+            log_w = log_importance_weights(x, decoder(z), z, mean, log_var)
+            optimizer.zero_grad()
+            (-objective(log_w).mean()).backward()
+            optimizer.step()
+        with torch.no_grad():
+            means, _ = encoder(grey).chunk(2, -1)
+        active[objective] = int(active_units(means).sum())
+    assert active[iwae_bound] >= active[multi_sample_elbo] + 2

@@ -507,6 +507,98 @@ def test_one_sample_kl_to_a_mixture_is_unbiased():
     assert (found < 0).any()  # one estimate may be negative, the KL is not
 
 
+# 1.9
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.95])
+def test_the_gap_of_the_best_diagonal_posterior(rho):
+    """1.9 Posterior: correlated latents cost −½ log(1 − ρ²), with variances short by 1 − ρ²."""
+    covariance = 0.1 * double([[1.0, rho], [rho, 1.0]])
+    values, vectors = torch.linalg.eigh(torch.linalg.inv(covariance) - torch.eye(2))
+    model = LinearGaussian((vectors * values.sqrt()).T, torch.zeros(2), 1.0)
+    x, mean, log_var = double([[0.3, -1.0]]), double([[0.0, 0.0]]), double([0.0, 0.0])
+    leaves = [mean.requires_grad_(), log_var.requires_grad_()]
+    maximize(lambda: model.elbo(x, mean, torch.diag(log_var.exp())).sum(), leaves, 200)
+    q = mean.detach(), torch.diag(log_var.detach().exp())
+    assert_close(model.posterior_kl(x, *q), [-0.5 * math.log(1 - rho**2)], 1e-9)
+    assert_close(q[1].diagonal(), 0.1 * double([1.0, 1.0]) * (1 - rho**2), 1e-5)
+
+
+def test_the_gap_of_a_gaussian_posterior_on_two_modes():
+    """1.9 Posterior: p(x|z) = N(z², s²) has two modes; the best Gaussian loses log 2 as s falls."""
+    nodes, log_step = grid(-3, 3, 6001)
+    z = nodes[:, 0]
+
+    def gap(mean, std, s):
+        log_joint = Normal(double(0.0), 1.0).log_prob(z) + Normal(z**2, s).log_prob(double(1.5))
+        log_posterior = log_joint - torch.logsumexp(log_joint + log_step, 0)
+        log_q = Normal(mean, std).log_prob(z)
+        return (log_q + log_step).exp() @ (log_q - log_posterior)
+
+    for s, tolerance in ((0.2, 1e-2), (0.05, 1e-3)):
+        mean, log_std = double(1.2).requires_grad_(), double(-2.0).requires_grad_()
+        leaves = [mean, log_std]
+        maximize(lambda s=s, q=leaves: -gap(q[0], q[1].exp(), s), leaves, 200)
+        assert_close(gap(mean, log_std.exp(), s).detach(), math.log(2), tolerance)
+
+
+def test_what_a_normal_prior_loses_on_two_clusters():
+    """1.9 Prior: a linear decoder of N(0, 1) loses KL(π ‖ N), that of the right prior nothing."""
+    nodes, log_step = grid(-12, 12, 1201)
+    x = nodes[:, 0]
+
+    def clusters(std):
+        parts = torch.stack([Normal(double(m), std).log_prob(x) for m in (-2.0, 2.0)])
+        return torch.logsumexp(parts, 0) - math.log(2)
+
+    mass = (clusters(0.5) + log_step).exp()
+
+    def loss(log_px):
+        return mass @ (clusters(0.5) - log_px)
+
+    best = LinearGaussian([[(4.25 - 0.09) ** 0.5]], [0.0], 0.3)  # variance 4 + 0.25, as the data
+    lowest = loss(best.log_evidence(nodes))
+    assert lowest > 0.7
+    for weight, bias in ((1.8, 0.0), (2.2, 0.0), (2.04, 0.2)):
+        assert loss(LinearGaussian([[weight]], [bias], 0.3).log_evidence(nodes)) > lowest
+    log_px_given_z = Normal(x, 0.3).log_prob(x[:, None])
+    assert_close(loss(torch.logsumexp(log_px_given_z + clusters(0.4) + log_step, 1)), 0.0, 1e-10)
+
+
+def test_what_a_decoder_with_round_noise_loses():
+    """1.9 Decoder: ½[(D − L) log of the mean eigenvalue − Σ log eigenvalue], and 0 when L fits."""
+    raw = normal(1, 100, 3)
+    raw = raw - raw.mean(0)
+    x = raw @ torch.linalg.inv(torch.linalg.cholesky(raw.T @ raw / 100)).T * double([3.0, 2.0, 1.0])
+    truth = Normal(torch.zeros(3, dtype=torch.float64), double([3.0, 2.0, 1.0]))
+    for num_latents, exact in ((1, 0.5 * math.log(2.5**2 / 4)), (2, 0.0)):
+        fitted = probabilistic_pca(x, num_latents).log_evidence(x)
+        assert_close((truth.log_prob(x).sum(1) - fitted).mean(), exact, 1e-10)
+
+
+def test_a_loose_bound_has_its_maximum_elsewhere():
+    """1.9 Bound: x = √a (z₁ + z₂) + noise, variance 5: best a is 2, the bound's (1 + √65)/8."""
+    x = normal(2, 50, 1)
+    x = (x - x.mean()) / x.std(correction=0) * 5**0.5
+
+    def model(log_a):
+        weight = (0.5 * log_a).exp() * torch.ones(1, 2, dtype=torch.float64)
+        return LinearGaussian(weight, torch.zeros(1), 1.0)
+
+    def bound(log_a):
+        mean, covariance = model(log_a).posterior(x)
+        diagonal = torch.diag(1 / torch.linalg.inv(covariance).diagonal())
+        return model(log_a).elbo(x, mean, diagonal).mean()
+
+    for objective, exact in (
+        (lambda log_a: model(log_a).log_evidence(x).mean(), 2.0),
+        (bound, (1 + 65**0.5) / 8),
+    ):
+        log_a = double(0.0).requires_grad_()
+        maximize(lambda f=objective, log_a=log_a: f(log_a), [log_a], 100)
+        assert_close(log_a.exp().detach(), exact, 1e-6)
+
+
 # What holds for all of them
 
 

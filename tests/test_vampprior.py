@@ -368,6 +368,85 @@ def test_hierarchical_model_under_stress():
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
+# 7.4
+
+
+@pytest.mark.parametrize("kind", ["standard", "mixture", "vampprior data", "vampprior"])
+def test_the_log_likelihood_of_each_prior_is_measured_right(kind):
+    """7.4 The table's number, L_K with a large K, against log p(x) by quadrature.
+
+    With V the relative variance of a weight, also by quadrature, L_K is within five standard
+    deviations sqrt(V/K) of log p(x).
+    """
+    torch.manual_seed(6)
+    data = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    priors = {"standard": StandardNormal(1), "mixture": GaussianMixture(3, 1)}
+    model = mlp_hvae(2, (1, 1), hidden=4, prior=priors.get(kind, VampPrior(3, 2, 1, data=data)))
+    if kind == "vampprior data":
+        model.prior.raw.requires_grad_(False)
+    x, size = every_image(2), 20_000
+    model.double()
+    before = [p.clone() for p in model.prior.parameters()]
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 0.02)
+    for step in range(10):
+        optimizer.zero_grad()
+        (-model.elbo(x, normal(step, 1, 4, 2)).mean()).backward()
+        optimizer.step()
+    # Images that are taken as they are stay so; every other parameter of a prior has moved.
+    moved = [bool((p != b).any()) for p, b in zip(model.prior.parameters(), before, strict=True)]
+    assert moved == [kind != "vampprior data"] * len(before)
+
+    noise, log_weights = grid(-9, 9, 121, dims=2)
+    log_mass = Normal(double(0.0), 1.0).log_prob(noise).sum(1) + log_weights
+    with torch.no_grad():
+        log_w = model.log_w(x, noise[:, None].expand(-1, 4, 2), model.encode(x), model.log_prior())
+    log_p = torch.logsumexp(log_w + log_mass[:, None], 0)
+    variance = log_mass.exp() @ ((log_w - log_p).exp() - 1) ** 2
+    found = -model.nll(x, size, generator(7))
+    assert ((found - log_p).abs() < 5 * (variance / size).sqrt()).all()
+
+
+# 7.5
+
+
+def test_each_pseudo_input_has_its_part_of_the_model():
+    """7.5 p(x) = 1/C Σ_c p(x|u_c), and samples of one pseudo-input have its mean: by quadrature."""
+    torch.manual_seed(3)
+    data = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.5]])
+    model = mlp_hvae(2, (1, 1), hidden=4, prior=VampPrior(3, 2, 1, data=data)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    x = every_image(2)
+    nodes, log_weights = grid(-14, 14, 281, dims=2)
+    z2, z1 = nodes[:, :1], nodes[:, 1:]
+    with torch.no_grad():
+        decoded = model.decoder.log_prob(x, nodes.flip(1)[:, None].expand(-1, 4, 2))
+        log_below = Normal(*scales(model.prior1(z2))).log_prob(z1) + decoded
+        mean, log_var = model.encoder2(model.prior.pseudo_inputs())
+        log_q = Normal(*scales((mean[:, 0], log_var[:, 0]))).log_prob(z2)  # a column for each u_c
+        parts = (log_q + log_weights[:, None]).exp().T @ log_below.exp()
+        # The model's own p(x), from weights of its posterior.
+        noise, log_step = grid(-18, 18, 241, dims=2)  # q is narrower than the posterior
+        log_normal = Normal(double(0.0), 1.0).log_prob(noise).sum(1)
+        log_w = model.log_w(x, noise[:, None].expand(-1, 4, 2), model.encode(x), model.log_prior())
+        p = (log_w + (log_normal + log_step)[:, None]).exp().sum(0)
+        assert_close(parts.sum(1), torch.ones(3).double(), 1e-8)
+        assert_close(parts.mean(0), p, 1e-8)
+        assert (parts[0] - parts[1]).abs().max() > 0.01
+
+        component, noise = torch.full((20_000,), 1), normal(4, 20_000, 2)
+        z2 = sample_vampprior(model.prior.pseudo_inputs(), model.encoder2, component, noise[:, :1])
+        below = Normal(*scales(model.prior1(z2)))
+        z1 = below.mean + below.stddev * noise[:, 1:]
+        assert_mean(model.decoder.mean(torch.cat([z1, z2], 1)), parts[1] @ x)
+
+
+def scales(mean_and_log_var):
+    mean, log_var = mean_and_log_var
+    return mean, torch.exp(0.5 * log_var)
+
+
 # What holds for all of them
 
 
