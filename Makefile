@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 
 test: lint
 	$(BIN)/dgm release --check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 	$(BIN)/pytest --nbval-lax --numprocesses 2 --dist loadfile lectures solutions
 
 lint: $(VENV)/installed

@@ -17,14 +17,47 @@ c.CourseDirectory.autograded_directory = "grading/autograded"
 c.CourseDirectory.feedback_directory = "grading/feedback"
 c.CourseDirectory.source_with_tests_directory = "grading/source_with_tests"
 c.CourseDirectory.solution_directory = "grading/solution"
-c.CourseDirectory.db_url = f"sqlite:///{root}/grading/gradebook.db"
+# Where several machines record, a database of their own: postgresql://user@host/gradebook.
+c.CourseDirectory.db_url = os.environ.get("DGM_GRADEBOOK", f"sqlite:///{root}/grading/gradebook.db")
 
 c.ClearSolutions.code_stub = {"python": "# Your code here.\nraise NotImplementedError()"}
 c.ClearSolutions.text_stub = "Your answer here."
 
-# The grader's own kernel, whatever the submission asks for.
-c.Execute.kernel_name = "python3"
+# A notebook under another name is found; what was lost or doubled in it is mended; then nbgrader's
+# own list.
+c.Autograde.pre_convert_hook = "dgm_utils.grading.intake.before_autograde"
+c.Autograde.sanitize_preprocessors = [
+    "dgm_utils.grading.intake.Mend",
+    "nbgrader.preprocessors.ClearOutput",
+    "nbgrader.preprocessors.DeduplicateIds",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "nbgrader.preprocessors.OverwriteCells",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+# Student code runs in the sandbox, and what judges it outside; the rest is nbgrader's own list.
+c.Autograde.autograde_preprocessors = [
+    "dgm_utils.grading.preprocess.ExecuteAndMark",
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
 # Seconds for one cell. A check stops an endless loop itself, after 10.
-c.Execute.timeout = 60
+c.ExecuteAndMark.cell_seconds = 60
 # A deleted check comes back instead of staying ungraded.
 c.OverwriteCells.add_missing_cells = True
+
+# `dgm collect` and `nbgrader zip_collect` read the archive of all submissions that Moodle or Canvas
+# gives: Moodle's "Ada Lovelace_1234567_assignsubmission_file_/iwae.ipynb", with the folder or
+# without, and Canvas's "lovelaceada_12345_67890_iwae.ipynb". The number after the name is the
+# student's id here; it is the column of the platform's own table of grades.
+c.CheckedExtractor.names = (
+    r"(?:[^/]+/)??(?P<name>[^/]*?)_(?:LATE_)?(?P<student_id>\d+)_"
+    r"(?:assignsubmission_file_?/?|\d+_)(?P<file_id>.+)"
+)
+c.ZipCollectApp.extractor_plugin = "dgm_utils.grading.collect.CheckedExtractor"
+c.ZipCollectApp.downloaded_directory = "grading/downloaded"
+# What the extractor wrote: a folder for each student.
+c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?P<student_id>[^/\\]+)[/\\](?P<file_id>[^/\\]+)"

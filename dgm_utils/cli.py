@@ -8,9 +8,15 @@ import argparse
 import importlib
 import sys
 
+from tqdm import tqdm
+
 from dgm_utils.grading.autograde import FAILED, Result, grade_class, write_csv
+from dgm_utils.grading.collect import collect
 from dgm_utils.grading.course import Course, CourseError
 from dgm_utils.grading.demo import build_class
+from dgm_utils.grading.preprocess import PreflightError
+from dgm_utils.grading.report import write_report
+from dgm_utils.grading.sandbox import SandboxError, why_not
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(Course(options.course), options)
-    except CourseError as error:
+    except (CourseError, SandboxError, PreflightError) as error:
         print(f"dgm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -40,12 +46,55 @@ def _parser():
 
     grade = commands.add_parser("grade", help="autograde what lies in grading/submitted/")
     grade.add_argument("assignment")
+    grade.add_argument("--student", action="append", metavar="S", help="only this one; repeatable")
+    grade.add_argument("--regrade", action="store_true", help="grade again what was graded before")
+    _add_execution(grade)
     grade.set_defaults(command=_grade)
+
+    collect = commands.add_parser("collect", help="take submissions from Moodle's or Canvas's zip")
+    collect.add_argument("assignment")
+    collect.add_argument("archive", metavar="FILE.zip")
+    collect.add_argument("--replace", action="store_true", help="also what is there and differs")
+    collect.set_defaults(command=_collect)
+
+    report = commands.add_parser("report", help="a page and a table about a graded class")
+    report.add_argument("assignment")
+    report.set_defaults(command=_report)
+
+    feedback = commands.add_parser("feedback", help="write a page for each graded student")
+    feedback.add_argument("assignment")
+    feedback.set_defaults(command=_feedback)
 
     demo = commands.add_parser("demo", help="grade a made-up class whose grades are known")
     demo.add_argument("assignment", nargs="*", help="all of them if none is named")
+    _add_execution(demo)
     demo.set_defaults(command=_demo)
     return parser
+
+
+def _add_execution(command):
+    command.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="notebooks executed at once; default: one a core",
+    )
+    command.add_argument(
+        "--cluster", metavar="ADDRESS", help="execute on a Dask cluster, as in tcp://host:8786"
+    )
+    command.add_argument(
+        "--no-sandbox",
+        dest="jailed",
+        action="store_false",
+        help="run student code unprotected, where there is no bubblewrap",
+    )
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {text}")
+    return number
 
 
 def _release(course, options):
@@ -63,47 +112,93 @@ def _release(course, options):
 
 def _grade(course, options):
     students = course.submissions(options.assignment)
-    results = _run(course, options.assignment, students)
+    if options.student:
+        if unknown := sorted(set(options.student) - set(students)):
+            raise CourseError(f"no submission of {options.assignment} by {', '.join(unknown)}")
+        students = sorted(options.student)
+    if not options.jailed:
+        print("No sandbox: student code can read and change whatever you can.", file=sys.stderr)
+    results = _run(course, options.assignment, students, options)
     return 1 if any(result.state == FAILED for result in results) else 0
+
+
+def _collect(course, options):
+    done = collect(course, options.assignment, options.archive, options.replace)
+    for one in done:
+        print(f"{one.student or '(nobody)'}  {one.outcome}")
+    return 0 if all(one.good for one in done) else 1
+
+
+def _report(course, options):
+    course.require(options.assignment)
+    page, table = write_report(course, options.assignment)
+    print(f"report     {page}")
+    print(f"table      {table}")
+    return 0
+
+
+def _feedback(course, options):
+    students = course.submissions(options.assignment)
+    graded = [s for s in students if course.notebook("autograded", options.assignment, s).is_file()]
+    for student in tqdm(graded, unit="page", file=sys.stdout, leave=False):
+        course.feedback(student, options.assignment)
+    print(f"feedback   {course.path('feedback', 'STUDENT', options.assignment)}")
+    return 0
 
 
 def _demo(course, options):
     chosen = options.assignment or course.assignments()
     for assignment in chosen:
         course.require(assignment)
+    if options.jailed and (reason := why_not()):
+        print(f"{reason}.\nThe demo's submissions are our own, so it goes on without a sandbox.")
+        options.jailed = False
     wrong = 0
     for assignment in chosen:
         print(f"== {assignment}")
         exercises = importlib.import_module(f"dgm_utils.exercises.{assignment}").EXERCISES
         expected = build_class(course, assignment, exercises)
         points = {e.student: e.points for e in expected}
-        results = _run(course, assignment, [e.student for e in expected], points)
-        for e, result in zip(expected, results, strict=True):
-            if not e.matches(result):
+        results = _run(course, assignment, list(points), options, points)
+        by_student = {result.student: result for result in results}
+        for e in expected:
+            if not e.matches(by_student[e.student]):
                 print(f"dgm: {e.student} should have come out as {e}", file=sys.stderr)
                 wrong += 1
     return 1 if wrong else 0
 
 
-def _run(course, assignment, students, expected=None):
+def _run(course, assignment, students, options, expected=None):
     """Grade, print a line as each submission ends, write the CSV."""
     course.enter(assignment)
     width = max(len(student) for student in students)
     print(_line(width, "student", "points", "expected" if expected else "", "state"))
     results = []
-    for result in grade_class(course, assignment, students):
-        results.append(result)
-        wanted = _points(expected[result.student]) if expected else ""
-        print(_line(width, result.student, _score(result), wanted, _state(result)), flush=True)
-        for exercise, name in result.misconceptions:
-            print(f"{'':{width}}  {exercise}: {name}")
-        for exercise in result.copies:
-            print(f"{'':{width}}  {exercise}: a copy of the reference")
-    table = course.grading / "reports" / f"{assignment}.csv"
-    write_csv(table, results)
+    graded = grade_class(
+        course,
+        assignment,
+        students,
+        jobs=options.jobs,
+        jailed=options.jailed,
+        cluster=options.cluster,
+        regrade=getattr(options, "regrade", False),
+    )
+    with tqdm(total=len(students), unit="submission", disable=None, leave=False) as bar:
+        for result in graded:
+            results.append(result)
+            wanted = _points(expected[result.student]) if expected else ""
+            lines = [_line(width, result.student, _score(result), wanted, _state(result))]
+            lines += [f"{'':{width}}  {e}: {name}" for e, name in result.misconceptions]
+            lines += [f"{'':{width}}  {e}: a copy of the reference" for e in result.copies]
+            lines += [f"{'':{width}}  mended: {sentence}" for sentence in result.mended]
+            tqdm.write("\n".join(lines))
+            bar.update()
+    results.sort(key=lambda result: result.student)
     print(f"gradebook  {course.grading / 'gradebook.db'}")
-    print(f"table      {table}")
-    print(f"feedback   {course.path('feedback', 'STUDENT', assignment)}")
+    if not getattr(options, "student", None):
+        table = course.grading / "reports" / f"{assignment}.csv"
+        write_csv(table, results)
+        print(f"table      {table}")
     return results
 
 

@@ -1,13 +1,15 @@
 """The demo's class through nbgrader: every student gets what is due, whoever sits beside them."""
 
 import csv
+import subprocess
+import sys
 
 import nbformat
 import pytest
-from conftest import TOPICS
+from conftest import JAILED, NO_SANDBOX, TOPICS
 
 from dgm_utils.cli import main
-from dgm_utils.grading.autograde import FAILED, MANUAL, grade, grade_class
+from dgm_utils.grading.autograde import FAILED, MANUAL, grade_class
 from dgm_utils.grading.course import Course
 
 
@@ -28,9 +30,6 @@ def test_points_are_as_expected(course_folder, capsys):
     assert by_student["demo-no-notebook"]["state"] == FAILED
     assert by_student["demo-no-notebook"]["points"] == ""
     assert "not JSON" in by_student["demo-no-notebook"]["reason"]
-    feedback = course_folder / "grading" / "feedback"
-    graded = [row["student"] for row in table if row["state"] != FAILED]
-    assert all((feedback / name / topic / f"{topic}.html").is_file() for name in graded)
     # The demo leaves the submissions of real students alone.
     assert other.read_text() == "a real student's work"
 
@@ -41,7 +40,9 @@ def test_the_solution_scores_full_and_the_release_nothing(course_folder, topic):
     course.release(topic)
     for folder, student in (("source", "whole"), ("release", "untouched")):
         submit(course, student, nbformat.read(course.notebook(folder, topic), 4), topic)
-    results = {r.student: r for r in grade_class(course, topic, ["whole", "untouched"])}
+    results = {
+        r.student: r for r in grade_class(course, topic, ["whole", "untouched"], jailed=JAILED)
+    }
     assert results["whole"].points == results["whole"].max_points > 0
     assert results["untouched"].points == 0
     assert results["untouched"].max_points == results["whole"].max_points
@@ -62,30 +63,69 @@ def with_first_cell(notebook, source):
     return notebook
 
 
-def twice(notebook):
-    graded = next(c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade"))
-    notebook.cells.append(nbformat.from_dict({**graded, "id": "again"}))
-    return notebook
-
-
-def test_a_broken_submission_fails_with_a_reason_and_harms_nobody(course_folder):
+def test_a_broken_submission_costs_what_it_broke_and_harms_nobody(course_folder):
     course = Course(course_folder)
     course.release("iwae")
     submit(course, "dies", with_first_cell(solution(course), "import os; os._exit(1)"))
-    submit(course, "twice", twice(solution(course)))
     submit(course, "empty", "")
     submit(course, "whole", solution(course))
     course.path("submitted", "absent", "iwae").mkdir(parents=True)
 
-    results = {student: grade(course, "iwae", student) for student in course.submissions("iwae")}
+    students = course.submissions("iwae")
+    results = {r.student: r for r in grade_class(course, "iwae", students, jailed=JAILED)}
 
     reasons = {name: r.reason for name, r in results.items() if r.state == FAILED}
     assert reasons == {
         "absent": "no file iwae.ipynb",
-        "dies": "the kernel died while a cell was running",
-        "empty": "iwae.ipynb is not a notebook: it is not JSON text",
-        "twice": "a graded cell stands twice in the notebook",
+        "empty": "iwae.ipynb is empty: save the notebook and hand it in again",
     }
     assert all(results[name].points is None for name in reasons)
     assert results["whole"].state == MANUAL
     assert results["whole"].points == results["whole"].max_points > 0
+    # The first cell is the only one that is lost.
+    assert results["dies"].points == results["whole"].points
+
+
+def test_feedback_is_a_page_for_each_graded_student(course_folder, capsys):
+    course = Course(course_folder)
+    course.release("iwae")
+    submit(course, "whole", solution(course))
+    submit(course, "empty", "")
+    assert main(["--course", str(course_folder), "grade", "iwae", *NO_SANDBOX]) == 1
+    assert main(["--course", str(course_folder), "feedback", "iwae"]) == 0
+    pages = course_folder.glob("grading/feedback/*/iwae/iwae.html")
+    assert [page.parent.parent.name for page in pages] == ["whole"]
+    assert "passed on" in next(course_folder.glob("grading/feedback/*/iwae/iwae.html")).read_text()
+
+
+def test_stock_nbgrader_takes_the_same_road(course_folder):
+    """`nbgrader autograde` and `dgm grade` leave the same gradebook."""
+    course = Course(course_folder)
+    course.release("iwae")
+    wrong = solution(course)
+    cell = next(c for c in wrong.cells if c.id == "iwae_bound-solution")
+    cell.source = "def iwae_bound(log_w):\n    return log_w.mean(0)"
+    submit(course, "right", solution(course))
+    submit(course, "wrong", wrong)
+
+    assert main(["--course", str(course_folder), "grade", "iwae", *NO_SANDBOX]) == 0
+    ours = scores(course)
+    for student in ("right", "wrong"):
+        course.remove_student_files(student, "iwae")
+        with course.api.gradebook as gradebook:
+            gradebook.remove_submission("iwae", student)
+    command = [sys.executable, "-m", "nbgrader", "autograde", "iwae"]
+    command += [f"--ExecuteAndMark.sandbox={JAILED}"]
+    subprocess.run(command, cwd=course_folder, check=True, capture_output=True)
+    assert scores(course) == ours
+    assert len({name for name, *_ in ours}) == 2
+
+
+def scores(course):
+    with course.api.gradebook as gradebook:
+        return sorted(
+            (grade.student.id, grade.name, grade.auto_score, grade.needs_manual_grade)
+            for submission in gradebook.assignment_submissions("iwae")
+            for notebook in submission.notebooks
+            for grade in notebook.grades
+        )

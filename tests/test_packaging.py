@@ -22,7 +22,7 @@ def test_every_tested_version_is_pinned():
 
 def test_tested_versions_satisfy_what_the_package_asks_for():
     extras = PROJECT["optional-dependencies"]
-    wanted = PROJECT["dependencies"] + extras["dev"] + extras["book"]
+    wanted = PROJECT["dependencies"] + extras["dev"] + extras["book"] + extras["cluster"]
     for requirement in map(Requirement, wanted):
         (pin,) = TESTED[requirement.name.lower().replace("_", "-")].specifier
         assert pin.version in requirement.specifier, f"{requirement}, tested with {pin}"

@@ -1,21 +1,32 @@
-"""Grade a class through nbgrader, one submission at a time: what breaks one harms no other."""
+"""Grade a class: sanitize, execute elsewhere, mark and record; what breaks one harms no other."""
 
+import contextlib
 import csv
+import functools
+import hashlib
+import io
 import json
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nbformat
+from nbconvert import NotebookExporter
 from nbgrader.api import MissingEntry
+from nbgrader.converters import Autograde
 
 from dgm_utils.grading.check import VERDICT_MIME
-from dgm_utils.grading.course import Course, error_of
+from dgm_utils.grading.course import Course, CourseError, error_of
+from dgm_utils.grading.execute import execute_text, is_graded
+from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
+from dgm_utils.grading.mend import mended
+from dgm_utils.grading.preprocess import ExecuteAndMark, executed_path
 
+# Columns that hold several entries, separated by semicolons.
+_LISTS = ("misconceptions", "copies", "mended")
 GRADED, MANUAL, FAILED = "graded", "needs a manual grade", "failed"
 
 
@@ -31,6 +42,7 @@ class Result:
         max_points: what the checks can give.
         misconceptions: name of the exercise → name of the misconception.
         copies: exercises answered word for word with the reference.
+        mended: what was mended in the notebook before it was graded, in sentences.
 
     """
 
@@ -41,92 +53,207 @@ class Result:
     max_points: float | None = None
     misconceptions: tuple[tuple[str, str], ...] = ()
     copies: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        # A result that was read back from JSON has lists.
+        pairs = tuple(tuple(pair) for pair in self.misconceptions)
+        object.__setattr__(self, "misconceptions", pairs)
+        object.__setattr__(self, "copies", tuple(self.copies))
+        object.__setattr__(self, "mended", tuple(self.mended))
 
 
-def grade_class(course: Course, assignment: str, students: list[str]) -> Iterator[Result]:
-    """Grade each student's submission and write feedback; yields in order, as each one ends."""
-    jobs = [(course.root, assignment, student) for student in students]
-    # Processes, because nbgrader changes directory and environment while it grades; started
-    # afresh, because torch's threads do not survive a fork.
-    with ProcessPoolExecutor(
-        max_workers=min(len(jobs), os.cpu_count() or 1),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare_worker,
-    ) as pool:
-        yield from pool.map(_grade_one, jobs)
+def grade_class(
+    course: Course,
+    assignment: str,
+    students: list[str],
+    *,
+    jobs: int | None = None,
+    jailed: bool = True,
+    cluster: str | None = None,
+    regrade: bool = False,
+) -> Iterator[Result]:
+    """Grade each student's submission; yields as each one ends, those graded before first.
 
+    Student code runs in sandboxes, in any number of processes; marks are given and recorded in this
+    one. A run that was killed goes on where it stopped when it is started again.
 
-def _grade_one(job):
-    root, assignment, student = job
-    return grade(Course(root), assignment, student)
+    Args:
+        course: the course folder.
+        assignment: its name.
+        students: whose submissions.
+        jobs: processes that execute notebooks; None is one for each core.
+        jailed: whether student code is shut in.
+        cluster: address of a Dask scheduler that executes instead.
+        regrade: whether to grade again what was graded before.
 
+    Raises:
+        PreflightError: when the instructor's own notebooks do not get the points they must get.
+        SandboxError: when there is no sandbox.
 
-def _prepare_worker():
-    # Kernels and nbgrader warn on this process's stderr; what matters is in the results.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    # One kernel a core: the threads of several would wait for one another.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    course.api.config.ExecuteAndMark.sandbox = jailed
+    grader = ExecuteAndMark(config=course.api.config).grader(course.folders, assignment)
+    todo = []
+    for student in students:
+        record = _Record(course, assignment, student, grader)
+        if not regrade and (result := record.read()):
+            yield result
+        else:
+            todo.append(record)
+    jobs = min(jobs or os.cpu_count() or 1, max(len(todo), 1))
+    with _executor(jobs, cluster) as executor:
+        folder = None if cluster else str(grader.sandbox.folder)
+        execute = functools.partial(
+            execute_text, contents=grader.contents, folder=folder, rules=grader.rules
+        )
+        waiting: dict[Future, _Record] = {}
+        while todo or waiting:
+            # Few at a time, so that a large class needs no more memory than a small one.
+            while todo and len(waiting) < 4 * jobs:
+                record = todo.pop(0)
+                try:
+                    notebook = record.sanitize()
+                except SubmissionError as error:
+                    yield record.write(Result(record.student, FAILED, str(error)))
+                    continue
+                if regrade:
+                    record.executed.unlink(missing_ok=True)
+                if record.executed.is_file():
+                    yield record.grade()
+                else:
+                    waiting[executor.submit(execute, notebook)] = record
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED) if waiting else ((), ())
+            for future in done:
+                record = waiting.pop(future)
+                try:
+                    record.keep(future.result())
+                except BrokenExecutor:
+                    raise
+                except Exception as error:
+                    # Not written down: it may be the machine's fault, and is tried again.
+                    reason = f"could not be executed: {type(error).__name__}: {error}"
+                    yield Result(record.student, FAILED, reason[:200])
+                    continue
+                yield record.grade()
+
+
+@contextlib.contextmanager
+def _executor(jobs, cluster):
+    """Where notebooks are executed: processes here, or a cluster's."""
+    if not cluster:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as executor:
+            yield executor
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise CourseError("--cluster needs Dask: pip install dgm_utils[cluster]") from None
+    try:
+        client = Client(cluster, timeout=10)
+    except (OSError, ValueError) as error:
+        raise CourseError(f"no Dask scheduler answers at {cluster}: {error}") from None
+    with client:
+        yield client.get_executor()
+
+
+class _Record:
+    """What is on disk about one submission while it is graded, and afterwards."""
+
+    def __init__(self, course, assignment, student, grader):
+        self.student = student
+        self._course, self._assignment = course, assignment
+        self._path = course.grading / "graded" / assignment / f"{student}.json"
+        self._folder = course.path("submitted", student, assignment)
+        self._version = grader.marker.version
+
+    def read(self):
+        """The result of an earlier run, if neither submission nor exercises changed since."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        if found["digest"] != self._digest():
+            return None
+        return Result(**found["result"])
+
+    def write(self, result):
+        """Remember that this submission is done; the last step, and all or nothing."""
+        text = json.dumps({"digest": self._digest(), "result": asdict(result)})
+        write_whole(self._path, text)
+        return result
+
+    def _digest(self):
+        return hashlib.sha256(fingerprint(self._folder) + self._version).hexdigest()
+
+    def sanitize(self):
+        """The notebook as it will be executed, its locked cells as they were released; as text."""
+        folders = self._course.folders
+        release = release_path(folders, self._assignment)
+        submitted = str(take_in(self._folder, self._assignment, release))
+        folders.assignment_id, folders.student_id = self._assignment, self.student
+        converter = Autograde(coursedir=folders, config=self._course.api.config)
+        exporter = NotebookExporter(config=converter.config)
+        for preprocessor in converter.sanitize_preprocessors:
+            exporter.register_preprocessor(preprocessor)
+        resources = converter.init_single_notebook_resources(submitted)
+        try:
+            text, _ = exporter.from_filename(submitted, resources=resources)
+        except SubmissionError:
+            raise
+        except Exception as error:
+            # Whatever nbgrader makes of a notebook that a student has bent, the class goes on.
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise SubmissionError(reason[:200]) from error
+        notebook = nbformat.reads(text, as_version=4)
+        self.executed = executed_path(folders, self._assignment, notebook)
+        return text
+
+    def keep(self, text):
+        """Keep an executed notebook, so that a run that is killed now need not execute it again."""
+        write_whole(self.executed, text)
+
+    def grade(self):
+        """Mark and record through nbgrader, then remember."""
+        result = grade(self._course, self._assignment, self.student)
+        self.executed.unlink(missing_ok=True)
+        # A failure here may be the machine's, and is tried again by the next run.
+        return result if result.state == FAILED else self.write(result)
 
 
 def grade(course: Course, assignment: str, student: str) -> Result:
-    """Autograde one submission; whatever is wrong with it becomes the result's reason."""
+    """Have nbgrader autograde one submission; what is wrong with it becomes the result's reason."""
     course.remove_student_files(student, assignment)
-    if reason := _unreadable(course.notebook("submitted", assignment, student)):
-        return Result(student, FAILED, reason)
     outcome = course.api.autograde(assignment, student)
     if not outcome["success"]:
-        return Result(student, FAILED, _reason(outcome))
-    course.api.generate_feedback(assignment, student)
+        return Result(student, FAILED, error_of(outcome))
     return _recorded(course, assignment, student)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader finds the old one or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, results: list[Result]) -> None:
     """One row for each submission; a failed one has no points rather than 0."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed, so that a run that is cut short leaves the old file whole.
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, newline="", encoding="utf-8", delete=False
-    ) as file:
-        rows = csv.writer(file)
-        rows.writerow(
-            ["student", "points", "max_points", "state", "reason", "misconceptions", "copies"]
-        )
-        for r in results:
-            named = "; ".join(f"{exercise}: {name}" for exercise, name in r.misconceptions)
-            points = "" if r.points is None else f"{r.points:g}"
-            top = "" if r.max_points is None else f"{r.max_points:g}"
-            rows.writerow([r.student, points, top, r.state, r.reason, named, "; ".join(r.copies)])
-    os.replace(file.name, path)
-
-
-def _unreadable(path):
-    """Why a submitted file is no notebook; empty when it is one."""
-    if not path.is_file():
-        others = sorted(p.name for p in path.parent.glob("*.ipynb"))
-        found = f"; there is {', '.join(others)}" if others else ""
-        return f"no file {path.name}{found}"
-    try:
-        nbformat.read(path, as_version=4)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, nbformat.reader.NotJSONError):
-        return f"{path.name} is not a notebook: it is not JSON text"
-    except Exception as error:
-        return f"{path.name} is not a valid notebook: {str(error).splitlines()[0]}"
-    return ""
-
-
-# What nbgrader logs, and what it means.
-_REASONS = {
-    "kernel became unresponsive": "the kernel stopped answering: its code ignores interruption",
-    "DeadKernelError": "the kernel died while a cell was running",
-    "KeyError: 'grade_id'": "a graded cell stands twice in the notebook",
-    "SchemaTooOldError": "the notebook's grading metadata is not of this nbgrader's version",
-}
-
-
-def _reason(outcome):
-    text = outcome.get("log", "") + outcome["error"]
-    known = [reason for sign, reason in _REASONS.items() if sign in text]
-    return known[0] if known else error_of(outcome)
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["student", "points", "max_points", "state", "reason", *_LISTS])
+    for r in results:
+        named = "; ".join(f"{exercise}: {name}" for exercise, name in r.misconceptions)
+        points = "" if r.points is None else f"{r.points:g}"
+        top = "" if r.max_points is None else f"{r.max_points:g}"
+        lists = [named, "; ".join(r.copies), "; ".join(r.mended)]
+        rows.writerow([r.student, points, top, r.state, r.reason, *lists])
+    write_whole(path, text.getvalue())
 
 
 def _recorded(course, assignment, student):
@@ -143,7 +270,8 @@ def _recorded(course, assignment, student):
         points = sum(grade.auto_score for grade in checks)
         max_points = sum(grade.max_score for grade in checks)
         state = MANUAL if any(grade.needs_manual_grade for grade in grades) else GRADED
-    verdicts = list(_verdicts(course.notebook("autograded", assignment, student)))
+    notebook = nbformat.read(course.notebook("autograded", assignment, student), as_version=4)
+    verdicts = list(_verdicts(notebook))
     named = {v["exercise"]: v["misconception"] for v in verdicts if v["misconception"]}
     copies = sorted({v["exercise"] for v in verdicts if v["copied"]})
     return Result(
@@ -153,12 +281,16 @@ def _recorded(course, assignment, student):
         max_points=max_points,
         misconceptions=tuple(named.items()),
         copies=tuple(copies),
+        mended=tuple(mended(notebook)),
     )
 
 
-def _verdicts(path):
-    """The verdicts that the checks left in a notebook's outputs."""
-    for cell in nbformat.read(path, as_version=4).cells:
+def _verdicts(notebook):
+    """The verdicts that the marker left in a notebook's graded checks."""
+    for cell in notebook.cells:
+        # Into any other cell the student's own code can print what it likes.
+        if not is_graded(cell):
+            continue
         for output in cell.get("outputs", ()):
             if VERDICT_MIME in output.get("data", {}):
                 yield output["data"][VERDICT_MIME]

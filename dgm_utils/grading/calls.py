@@ -67,6 +67,12 @@ class Recorder:
         return frozenset(calls)
 
 
+def calls_in(sources: list[str]) -> frozenset[Call]:
+    """What is defined in the source of a notebook's cells, as if all of it had run."""
+    marks = set().union(*(_source_fingerprints(source) for source in sources))
+    return frozenset(Call("", mark, handwritten=True) for mark in marks)
+
+
 @lru_cache(maxsize=4096)
 def fingerprint(code: types.CodeType) -> str:
     """A hash of what code does: the same for a verbatim copy, wherever it was compiled."""
@@ -115,7 +121,7 @@ def _file_fingerprints(path):
 def _source_fingerprints(source):
     try:
         code = compile(source, "<cell>", "exec")
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
     marks, todo = set(), [code]
     while todo:

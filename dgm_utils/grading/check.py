@@ -9,8 +9,8 @@ from dataclasses import asdict
 import torch
 
 from dgm_utils.grading.exercise import Exercise
-from dgm_utils.grading.judge import Observed, Verdict, device_probe, judge, make_cases
-from dgm_utils.grading.observe import observe
+from dgm_utils.grading.judge import Observed, Verdict, judge, make_task
+from dgm_utils.grading.observe import observe_task
 from dgm_utils.grading.render import WIDTH, as_html, as_text, draw, in_short
 
 # The verdict as data, beside what the student reads: the grader's report counts these.
@@ -30,11 +30,13 @@ class Checker:
 
     Args:
         exercises: of the topic.
+        may_import: modules of the course that the notebook may import while it is graded.
 
     """
 
-    def __init__(self, exercises: Iterable[Exercise]):
-        self._exercises = {exercise.name: exercise for exercise in exercises}
+    def __init__(self, exercises: Iterable[Exercise], may_import: Iterable[str] = ()):
+        self.exercises = {exercise.name: exercise for exercise in exercises}
+        self.may_import = tuple(may_import)
         self._passed: dict[str, Callable] = {}
 
     def __call__(self, function: Callable, seed: int = 0) -> None:
@@ -77,9 +79,9 @@ class Checker:
 
         """
         name = exercise if isinstance(exercise, str) else getattr(exercise, "__name__", "")
-        if name not in self._exercises:
+        if name not in self.exercises:
             raise ValueError(f"there is no exercise {name!r}; there are {self._names()}")
-        hints = self._exercises[name].hints
+        hints = self.exercises[name].hints
         if number not in range(1, len(hints) + 1):
             raise ValueError(f"hints are numbered 1 to {len(hints)}; got {number!r}")
         print("\n".join(textwrap.wrap(f"Hint {number}: {hints[number - 1]}", WIDTH)))
@@ -88,42 +90,35 @@ class Checker:
         """The exercise whose name this object bears where `check` was called."""
         if not callable(function):
             raise TypeError(
-                f"check takes the function itself, as in check({next(iter(self._exercises))}); "
+                f"check takes the function itself, as in check({next(iter(self.exercises))}); "
                 f"got {function!r}"
             )
-        names = [name for name in self._exercises if caller.get(name) is function]
+        names = [name for name in self.exercises if caller.get(name) is function]
         if len(names) > 1:
             # Otherwise the answer to one exercise would be graded as the answer to another.
             raise ValueError(
                 f"{' and '.join(names)} are the same function; each exercise needs its own"
             )
         name = names[0] if names else getattr(function, "__name__", "")
-        if name not in self._exercises:
+        if name not in self.exercises:
             raise ValueError(
                 f"no exercise is called {name!r}; name your function one of {self._names()}"
             )
-        return self._exercises[name]
+        return self.exercises[name]
 
     def _names(self):
-        return ", ".join(self._exercises)
+        return ", ".join(self.exercises)
 
 
 def run(exercise: Exercise, function: Callable, seed: int = 0) -> tuple[Observed, Verdict]:
     """Observe a function on all cases, then judge what was seen."""
-    observed, left = [], exercise.time_limit
-    for device in _devices():
-        for case in make_cases(exercise, seed, device):
-            observation = observe(function, case, seconds=left)
-            observed.append((case, observation))
-            left -= observation.seconds
-            if observation.timed_out:
-                return observed, judge(exercise, observed)
-    moved = device_probe([case for case, _ in observed])
-    probe = observe(function, moved, seconds=left) if moved else None
+    task = make_task(exercise, seed, devices())
+    observations, probe = observe_task(function, task)
+    observed = list(zip(task.cases, observations, strict=False))
     return observed, judge(exercise, observed, probe)
 
 
-def _devices():
+def devices():
     """The CPU, and the card where there is one; `DGM_DEVICE` names a single one instead."""
     chosen = os.environ.get("DGM_DEVICE")
     if not chosen:

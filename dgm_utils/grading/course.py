@@ -10,12 +10,14 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from nbgrader.api import MissingEntry
 from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import GenerateAssignment
 from nbgrader.utils import capture_log
+from sqlalchemy.exc import SAWarning
 from traitlets.config.loader import PyFileConfigLoader
 
 CONFIG = "nbgrader_config.py"
@@ -46,6 +48,8 @@ class Course:
         folders = [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
         os.environ["PATH"] = os.pathsep.join(folders)
         config = PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
+        # nbgrader 0.9.6 with SQLAlchemy 2.1; the rows it warns about are written.
+        warnings.filterwarnings("ignore", "Object of type <Submitted", SAWarning)
         # nbgrader logs to the console as well; what matters of it comes back as a result.
         logging.getLogger("traitlets").setLevel(logging.CRITICAL)
         with contextlib.redirect_stderr(io.StringIO()):
@@ -144,9 +148,21 @@ class Course:
             raise CourseError(f"nobody submitted {assignment}: put notebooks at {where}")
         return students
 
+    def feedback(self, student: str, assignment: str) -> None:
+        """Write the page that a student gets back.
+
+        Raises:
+            CourseError: when nbgrader cannot.
+
+        """
+        outcome = self.api.generate_feedback(assignment, student)
+        if not outcome["success"]:
+            raise CourseError(f"no feedback for {student}: {error_of(outcome)}")
+
     def forget(self, student: str, assignment: str) -> None:
         """Remove a submission: its folder, what was made of it, and its grades."""
         shutil.rmtree(self.path("submitted", student, assignment), ignore_errors=True)
+        (self.grading / "graded" / assignment / f"{student}.json").unlink(missing_ok=True)
         self.remove_student_files(student, assignment)
         with self.api.gradebook as gradebook, contextlib.suppress(MissingEntry):
             gradebook.remove_submission(assignment, student)

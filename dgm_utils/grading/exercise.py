@@ -73,6 +73,22 @@ class Case:
     probe: Callable | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What one check puts to a function.
+
+    Args:
+        cases: in order.
+        probe: a case on torch's meta device, if the arguments can be moved there.
+        seconds: for all of it.
+
+    """
+
+    cases: tuple[Case, ...]
+    probe: Case | None
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Property:
     """A statement that every right answer satisfies.
@@ -86,7 +102,7 @@ class Property:
     holds: Callable[[Case, Any], bool]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Misconception:
     """A wrong implementation on record, and what to say to a student who has it.
 

@@ -227,6 +227,10 @@ def _wrong_gradient(exercise, case, seen, expected):
                 got="no gradient",
                 expected=f"a gradient in {name}",
             )
+        if (got.shape, got.dtype) != (want.shape, want.dtype):
+            # Autograd never gives this; who writes a record by hand could, and nothing is in an
+            # empty tensor that could differ.
+            return Finding("gradient", f"The gradient with respect to `{name}` has a wrong form.")
         got, want = project(got), project(want)
         right = (
             close_gradients(got, want, _rtol(exercise, case))

@@ -2,12 +2,13 @@
 
 import copy
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 
 from dgm_utils.grading.compare import agree
-from dgm_utils.grading.exercise import Case, Draw, Exercise
+from dgm_utils.grading.exercise import Case, Draw, Exercise, Task
 from dgm_utils.grading.findings import describe, examine, wrong_device
 from dgm_utils.grading.observe import Observation, observe, tensors
 from dgm_utils.grading.provenance import is_borrowed, is_copy
@@ -45,16 +46,18 @@ class Verdict:
     copied: bool = False
 
 
-def make_cases(exercise: Exercise, seed: int, device: str = "cpu") -> list[Case]:
-    """All cases of an exercise in each of its dtypes, on `device`."""
-    return [
+def make_task(exercise: Exercise, seed: int = 0, devices: Iterable[str] = ("cpu",)) -> Task:
+    """The cases of an exercise, in each of its dtypes and on each device, and its device probe."""
+    cases = tuple(
         replace(case, facts={**case.facts, "dtype": dtype})
+        for device in devices
         for dtype in exercise.rtol
         for case in exercise.cases(Draw(seed, dtype, device))
-    ]
+    )
+    return Task(cases, device_probe(cases), exercise.time_limit)
 
 
-def device_probe(cases: list[Case]) -> Case | None:
+def device_probe(cases: Iterable[Case]) -> Case | None:
     """The first case whose arguments can all be moved, on torch's meta device: shapes only.
 
     A function that writes a device down fails here, on a machine without a GPU too.
@@ -77,15 +80,34 @@ def _to_meta(arg):
     return arg.to("meta") if isinstance(arg, torch.Tensor) else arg
 
 
-def judge(exercise: Exercise, observed: Observed, probe: Observation | None = None) -> Verdict:
+class Answers:
+    """What the reference and the wrong answers on record do, each observed once and when needed.
+
+    A reference may train a model, and a class has hundreds of submissions.
+    """
+
+    def __init__(self, exercise: Exercise):
+        # Cases and misconceptions are told apart by identity: those of a task stay the same.
+        self.right = functools.cache(functools.partial(observe, exercise.reference))
+        self.wrong = functools.cache(lambda m, case: observe(m.implementation, case))
+
+
+def judge(
+    exercise: Exercise,
+    observed: Observed,
+    probe: Observation | None = None,
+    answers: Answers | None = None,
+) -> Verdict:
     """The verdict on the observations of one function.
 
     Args:
         exercise: what was asked.
         observed: cases and what happened on each, in order; may stop early after a time-out.
         probe: what happened on the device probe.
+        answers: to be used again for the same cases.
 
     """
+    answers = answers or Answers(exercise)
     if any(is_borrowed(exercise, observation) for _, observation in observed):
         return Verdict(
             exercise.name,
@@ -94,19 +116,17 @@ def judge(exercise: Exercise, observed: Observed, probe: Observation | None = No
             sentence="The answer came from the reference implementation, called or executed while "
             "your function ran. Write the computation in your own cell.",
         )
-    # A reference may train a model: each case is put to it once, and only when it is needed.
-    right = functools.cache(functools.partial(expected_of, exercise))
     for case, observation in observed:
-        finding = examine(exercise, case, observation, right(case))
+        finding = examine(exercise, case, observation, answers.right(case))
         if finding:
-            return _name(exercise, observed, right, case, observation, finding)
+            return _name(exercise, observed, answers, case, observation, finding)
     if probe and (sentence := wrong_device(probe)):
         return Verdict(exercise.name, passed=False, kind="device", sentence=sentence)
     copied = any(is_copy(exercise, observation) for _, observation in observed)
     return Verdict(exercise.name, passed=True, copied=copied)
 
 
-def _name(exercise, observed, right, case, observation, finding):
+def _name(exercise, observed, answers, case, observation, finding):
     """The verdict for a finding, with the misconception that explains it if there is one."""
     verdict = Verdict(
         exercise.name,
@@ -120,7 +140,7 @@ def _name(exercise, observed, right, case, observation, finding):
     )
     if finding.kind in ("unimplemented", "timeout"):
         return verdict
-    misconception = _explain(exercise, observed, right, case)
+    misconception = _explain(exercise, observed, answers, case)
     if misconception is None:
         return verdict
     return replace(
@@ -133,7 +153,7 @@ def _name(exercise, observed, right, case, observation, finding):
     )
 
 
-def _explain(exercise, observed, right, failing):
+def _explain(exercise, observed, answers, failing):
     """The misconception whose observations agree with the student's on every case.
 
     Only cases in the dtype of the failing one count: where a wrong answer under- or overflows, it
@@ -143,12 +163,8 @@ def _explain(exercise, observed, right, failing):
     rtol = exercise.rtol[dtype]
     pairs = [(case, seen) for case, seen in observed if case.facts["dtype"] == dtype]
     values_agree = functools.partial(agree, rtol=rtol, with_gradients=False)
-
+    right, wrong = answers.right, answers.wrong
     # Each wrong answer runs until the first case on which it differs from the student's.
-    @functools.cache
-    def wrong(misconception, case):
-        return observe(misconception.implementation, case)
-
     for m in exercise.misconceptions:
         if all(agree(seen, wrong(m, case), rtol) for case, seen in pairs):
             return m
@@ -157,8 +173,3 @@ def _explain(exercise, observed, right, failing):
         if same_values and not all(values_agree(wrong(m, case), right(case)) for case, _ in pairs):
             return m
     return None
-
-
-def expected_of(exercise: Exercise, case: Case) -> Observation:
-    """The reference, observed like the student."""
-    return observe(exercise.reference, case)

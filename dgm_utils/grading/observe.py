@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dgm_utils.grading.calls import Call, Recorder, is_library
-from dgm_utils.grading.exercise import Case
+from dgm_utils.grading.exercise import Case, Task
 
 PRINTED_LIMIT = 2_000
 LINE_LIMIT = 100
@@ -159,6 +159,17 @@ def observe(function, case: Case, seconds: float | None = None) -> Observation:
         counts=counts,
         largest=largest.numel,
     )
+
+
+def observe_task(function, task: Task) -> tuple[list[Observation], Observation | None]:
+    """Observe a function on the cases of a task, then on its probe; stops after a time-out."""
+    observed, left = [], task.seconds
+    for case in task.cases:
+        observed.append(observe(function, case, seconds=left))
+        left -= observed[-1].seconds
+        if observed[-1].timed_out:
+            return observed, None
+    return observed, observe(function, task.probe, seconds=left) if task.probe else None
 
 
 def differentiated(case: Case, args) -> list[tuple[int, torch.Tensor]]:

@@ -7,8 +7,8 @@ import textwrap
 
 from dgm_utils.grading.compare import skeleton
 from dgm_utils.grading.exercise import Exercise
-from dgm_utils.grading.judge import Observed, Verdict, expected_of
-from dgm_utils.grading.observe import tensors
+from dgm_utils.grading.judge import Observed, Verdict
+from dgm_utils.grading.observe import observe, tensors
 
 # nbgrader's validator cuts lines at 87 characters.
 WIDTH = 80
@@ -57,7 +57,9 @@ def draw(exercise: Exercise, observed: Observed) -> str:
     """The exercise's picture of these observations as an HTML image, if there is one to draw."""
     if exercise.picture is None:
         return ""
-    triples = [(case, seen.value, expected_of(exercise, case).value) for case, seen in observed]
+    triples = [
+        (case, seen.value, observe(exercise.reference, case).value) for case, seen in observed
+    ]
     triples = [triple for triple in triples if _same_form(*triple[1:])]
     if not triples:
         return ""

@@ -1,0 +1,50 @@
+"""The `check` of the sandbox: it observes, and leaves the judging to whoever reads it outside."""
+
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from dgm_utils.grading import wire
+from dgm_utils.grading.observe import observe_task
+
+_tasks = {}
+
+
+def load(path: str) -> None:
+    """Read the tasks of this assignment: once, in the process from which all kernels are forked."""
+    _tasks["path"] = path
+    # What has touched a card cannot be forked.
+    if not os.environ.get("DGM_DEVICE", "").startswith("cuda"):
+        _read()
+
+
+def _read():
+    _tasks.update(pickle.loads(Path(_tasks.pop("path")).read_bytes()))
+
+
+class _Check:
+    """Stands where the notebook expects the checker of its assignment."""
+
+    def __call__(self, function: Callable, seed: int = 0) -> None:
+        """Observe a function on its exercise's cases; what was seen becomes the cell's output."""
+        if "path" in _tasks:
+            _read()
+        caller = sys._getframe(1).f_globals
+        names = [name for name, _ in _tasks if caller.get(name) is function]
+        task = _tasks[names[0] if names else getattr(function, "__name__", ""), seed]
+        observations, probe = observe_task(function, task)
+        from IPython.display import display
+
+        display({wire.OBSERVED_MIME: wire.dump_observations(observations, probe)}, raw=True)
+
+    def passed(self, *functions: Callable) -> bool:
+        """Nobody knows in here."""
+        return False
+
+    def hint(self, exercise, number: int = 1) -> None:
+        """Hints are for the student's own notebook."""
+
+
+check = _Check()

@@ -1,0 +1,229 @@
+"""What keeps the kernels of one sandbox apart: namespaces, limits, and no way back.
+
+Linux only, and only inside bubblewrap (see `sandbox`), which keeps the rest of the machine out.
+Here a process that has just been forked gives itself a process tree, a network, a temporary
+directory and a socket folder of its own, and then gives up every right to change them.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import resource
+import signal
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# <sched.h>, <sys/mount.h>, <sys/prctl.h>
+NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
+    1,
+    2,
+    4,
+    32,
+    4096,
+    16384,
+    1 << 18,
+)
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 24, 38, 22
+LAST_CAPABILITY = 40
+
+# Machine → its number in <linux/audit.h>, and the column of the table below.
+_MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+_CLONE, _CLONE3 = (56, 220), 435
+# System calls that student code has no use for: they make or enter namespaces, mount, trace other
+# processes, or reach deep into the system.
+_DENIED = {
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "chroot": (161, 51),
+    "pivot_root": (155, 41),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "reboot": (169, 142),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "perf_event_open": (298, 241),
+    "bpf": (321, 280),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+}
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends."""
+    _call("prctl", PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def isolate(sockets: str, writable: dict[str, str]) -> None:
+    """Put this process's children into namespaces of their own.
+
+    Args:
+        sockets: the folder that becomes `/sockets`; its siblings disappear.
+        writable: directory → size limit, as in `{"/tmp": "256m"}`; each becomes an empty private
+            file system in memory.
+
+    """
+    uid, gid = os.getuid(), os.getgid()
+    _call("unshare", NEWUSER | NEWNS | NEWPID | NEWNET | NEWIPC)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    _mount(None, "/", None, MS_REC | MS_PRIVATE)
+    _mount(sockets, "/sockets", None, MS_BIND)
+    _mount("tmpfs", os.path.dirname(sockets), "tmpfs", MS_RDONLY, "size=4k")
+    for folder, size in writable.items():
+        _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=700")
+    # No other process can be seen from here; this hides what the old /proc still shows.
+    _mount("tmpfs", "/proc", "tmpfs", MS_RDONLY, "size=4k")
+
+
+def close_sockets() -> None:
+    """Make `/sockets` read-only: connections still work, but no file can be left there."""
+    _mount(None, "/sockets", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+def give_up_rights() -> None:
+    """No capabilities, no way to gain any, and no system calls that reach out of the namespaces."""
+    for capability in range(LAST_CAPABILITY + 1):
+        _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    header = struct.pack("II", 0x20080522, 0)
+    _call("capset", header, bytes(24))
+    _call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _filter_system_calls()
+
+
+def mapped() -> int:
+    """Bytes of address space that this process has; cannot be asked once `/proc` is hidden."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def limit(memory: int, cpu_seconds: int, processes: int, open_files: int, file_size: int) -> None:
+    """Set limits that can only be lowered from now on.
+
+    Args:
+        memory: bytes of address space, with what is mapped already; see `mapped`.
+        cpu_seconds: processor time of one process.
+        processes: and threads, all together.
+        open_files: in one process.
+        file_size: bytes of one file.
+
+    """
+    for kind, most in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_NPROC, processes),
+        (resource.RLIMIT_NOFILE, open_files),
+        (resource.RLIMIT_FSIZE, file_size),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+
+
+def watch(pid: int, proc: int, processes: int, memory: int) -> int:
+    """Wait for the end of a kernel, and bring it about when its processes are too many or too big.
+
+    Limits of the system are for one process, and the one on their number does not hold for root.
+
+    Args:
+        pid: the kernel, which is the first process of its namespace.
+        proc: an open `/proc` in which it can be seen.
+        processes: how many there may be.
+        memory: bytes that all of them together may use.
+
+    Returns:
+        Its wait status.
+
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return status
+        sizes = list(_sizes(pid, proc))
+        if len(sizes) > processes or sum(sizes) > memory:
+            os.kill(pid, signal.SIGKILL)
+        signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+
+
+def _sizes(pid, proc):
+    """Bytes of memory of each process in the kernel's namespace."""
+    # Once the kernel is dead it has no namespace to compare with.
+    with contextlib.suppress(OSError):
+        namespace = os.readlink(f"{pid}/ns/pid", dir_fd=proc)
+        for name in filter(str.isdigit, os.listdir(proc)):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"{name}/ns/pid", dir_fd=proc) == namespace:
+                    file = os.open(f"{name}/statm", os.O_RDONLY, dir_fd=proc)
+                    try:
+                        yield int(os.read(file, 200).split()[1]) * resource.getpagesize()
+                    finally:
+                        os.close(file)
+
+
+def _filter_system_calls():
+    """A classic BPF program (see seccomp(2)) that refuses what `_DENIED` lists."""
+    if platform.machine() not in _MACHINES:
+        raise OSError(f"the sandbox knows no system calls of {platform.machine()}")
+    arch, column = _MACHINES[platform.machine()]
+    load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
+    kill, allow, refuse = 0x80000000, 0x7FFF0000, 0x00050000
+    program = [
+        (load, 0, 0, 4),
+        (equal, 1, 0, arch),
+        (answer, 0, 0, kill),
+        (load, 0, 0, 0),
+        # The second set of numbers that x86-64 machines understand.
+        (at_least, 0, 1, 0x40000000),
+        (answer, 0, 0, refuse | errno.ENOSYS),
+        # The flags of clone3 lie in memory, where no filter can look; without it libc takes clone.
+        (equal, 0, 1, _CLONE3),
+        (answer, 0, 0, refuse | errno.ENOSYS),
+    ]
+    for numbers in _DENIED.values():
+        program += [(equal, 0, 1, numbers[column]), (answer, 0, 0, refuse | errno.EPERM)]
+    program += [
+        (equal, 0, 3, _CLONE[column]),
+        (load, 0, 0, 16),
+        (any_bit, 0, 1, NEWUSER | NEWNS | NEWPID | NEWNET | NEWIPC),
+        (answer, 0, 0, refuse | errno.EPERM),
+        (answer, 0, 0, allow),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    pointer = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
+    _call("prctl", PR_SET_SECCOMP, 2, pointer, 0, 0)
+
+
+def _mount(source, target, kind, flags, options=None):
+    encoded = [text.encode() if text else None for text in (source, target, kind)]
+    _call("mount", *encoded, ctypes.c_ulong(flags), options.encode() if options else None)
+
+
+def _call(name, *args):
+    if getattr(_libc, name)(*args) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")

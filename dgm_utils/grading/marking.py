@@ -1,0 +1,200 @@
+"""Mark an executed notebook: observations become verdicts. Outside the sandbox; no student code."""
+
+import ast
+import hashlib
+import importlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from dgm_utils.grading import wire
+from dgm_utils.grading.calls import calls_in
+from dgm_utils.grading.check import VERDICT_MIME, devices
+from dgm_utils.grading.execute import Unfinished
+from dgm_utils.grading.exercise import Exercise
+from dgm_utils.grading.judge import Answers, Verdict, judge, make_task
+from dgm_utils.grading.observe import Counted
+from dgm_utils.grading.render import as_html, as_text, in_short
+from dgm_utils.grading.sandbox import Contents, visible_modules
+
+# Characters of all code cells; in longer notebooks no copies are looked for.
+SOURCE_LIMIT = 100_000
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Points that the checks of a notebook gave, and what they could give."""
+
+    points: float
+    max_points: float
+
+
+class Marker:
+    """Everything that judging one assignment needs, made once for a class.
+
+    Args:
+        source: the instructor's notebook. It says which checks there are and where they come from.
+
+    """
+
+    def __init__(self, source: Path):
+        notebook = nbformat.read(source, as_version=4)
+        self._module = _module_of_check(notebook, source)
+        checker = importlib.import_module(self._module).check
+        self._exercises: dict[str, Exercise] = checker.exercises
+        self._may_import = checker.may_import
+        # What a result depends on beside the submission.
+        code = Path(importlib.import_module(self._module).__file__).read_bytes()
+        self.version = hashlib.sha256(source.read_bytes() + code).digest()
+        wanted = {check for cell in notebook.cells for check in _checks(cell)}
+        self._tasks = {
+            (name, seed): make_task(self._exercises[name], seed, devices()) for name, seed in wanted
+        }
+        self._answers = {name: Answers(exercise) for name, exercise in self._exercises.items()}
+
+    def contents(self, jailed: bool = True) -> Contents:
+        """What a sandbox for this assignment holds: its cases, and no answers."""
+        package = self._module.partition(".")[0]
+        tasks = wire.dump_tasks(self._tasks, visible_modules(self._may_import), package)
+        return Contents(tasks, self._module, self._may_import, jailed)
+
+    def mark(self, notebook: NotebookNode) -> Marks:
+        """Put a verdict in place of the outputs of every graded check; changes the notebook.
+
+        Raises:
+            Unfinished: when a check was not reached; points would be a guess.
+
+        """
+        points = max_points = 0.0
+        sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+        # Compiling can take a time that grows with the square of the length.
+        short = sum(map(len, sources)) <= SOURCE_LIMIT
+        calls = calls_in(sources) if short else frozenset()
+        for cell in notebook.cells:
+            checks = _checks(cell)
+            if not checks:
+                # A check that the student called elsewhere: its record is for no reader.
+                outputs = cell.get("outputs", [])
+                if any(wire.OBSERVED_MIME in o.get("data", {}) for o in outputs):
+                    cell.outputs = [
+                        o for o in outputs if wire.OBSERVED_MIME not in o.get("data", {})
+                    ]
+                continue
+            verdicts = self._verdicts(cell, checks, calls)
+            cell.outputs = list(self._outputs(checks, verdicts))
+            worth = float(cell.metadata.nbgrader.get("points", 0))
+            max_points += worth
+            points += worth if verdicts[-1].passed else 0.0
+        return Marks(points, max_points)
+
+    def _verdicts(self, cell, checks, calls):
+        """Verdicts on a cell's checks, in order, up to the first that did not pass."""
+        texts = [
+            output.data[wire.OBSERVED_MIME]
+            for output in cell.outputs
+            if wire.OBSERVED_MIME in output.get("data", {})
+        ]
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        if unfinished := [error for error in errors if error.ename == Unfinished.__name__]:
+            raise Unfinished(unfinished[0].evalue)
+        verdicts = []
+        for number, (name, seed) in enumerate(checks):
+            if len(texts) > len(checks):
+                verdict = _no_verdict(name, "this cell recorded more checks than it has")
+            elif number < len(texts):
+                verdict = self._judge(name, seed, texts[number], calls)
+            elif errors:
+                verdict = _no_verdict(name, f"{errors[0].ename}: {errors[0].evalue}")
+            else:
+                verdict = _no_verdict(name, "nothing was recorded")
+            verdicts.append(verdict)
+            if not verdict.passed:
+                break
+        return verdicts
+
+    def _judge(self, name, seed, text, calls):
+        exercise, task = self._exercises[name], self._tasks[name, seed]
+        try:
+            observations, probe = wire.load_observations(text)
+            _check_whole(observations, probe, task)
+            observed = [
+                (case, replace(seen, calls=calls))
+                for case, seen in zip(task.cases, observations, strict=False)
+            ]
+            return judge(exercise, observed, probe, self._answers[name])
+        except Exception as error:
+            # Records that were tampered with can be wrong in any way; none is worth a point, and
+            # none may stop the class. Honest ones are proved beforehand, by the preflight.
+            return _no_verdict(name, f"its record is not what a check writes: {error}")
+
+    def _outputs(self, checks, verdicts):
+        last = verdicts[-1]
+        last = replace(last, copied=any(verdict.copied for verdict in verdicts))
+        exercise = self._exercises[last.exercise]
+        cases = sum(len(self._tasks[check].cases) for check in checks[: len(verdicts)])
+        data = {
+            "text/html": as_html(exercise, last, cases),
+            "text/plain": as_text(exercise, last, cases),
+            VERDICT_MIME: asdict(last),
+        }
+        yield nbformat.v4.new_output("display_data", data=data)
+        if not last.passed:
+            said = in_short(last)
+            yield nbformat.v4.new_output(
+                "error", ename="CheckFailed", evalue=said, traceback=said.splitlines()
+            )
+
+
+def _check_whole(observations, probe, task):
+    """A record from which something is missing would pass the duty that needs it."""
+    cut_short = observations and observations[-1].timed_out
+    if task.probe and probe is None and not cut_short:
+        raise wire.WireError("the device probe is missing")
+    for case, seen in zip(task.cases, observations, strict=False):
+        counted = [i for i, arg in enumerate(case.args) if isinstance(arg, Counted)]
+        finished = not (seen.raised or seen.timed_out)
+        if finished and [position for position, _ in seen.counts] != counted:
+            raise wire.WireError("the calls of a network were not counted")
+        if finished and case.max_numel and not seen.largest:
+            raise wire.WireError("the size of tensors was not watched")
+    if len(observations) > len(task.cases) or (
+        len(observations) < len(task.cases) and not cut_short
+    ):
+        raise wire.WireError(f"{len(observations)} observations of {len(task.cases)} cases")
+
+
+def _no_verdict(name, reason):
+    reason = " ".join(reason.split())[:300]
+    return Verdict(
+        name, passed=False, kind="no answer", sentence=f"The check of {name} gave nothing: {reason}"
+    )
+
+
+def _module_of_check(notebook, source):
+    for cell in notebook.cells:
+        for node in ast.walk(_parsed(cell)):
+            if isinstance(node, ast.ImportFrom) and "check" in [name.name for name in node.names]:
+                return node.module
+    raise ValueError(f"no cell of {source} imports `check`")
+
+
+def _checks(cell) -> list[tuple[str, int]]:
+    """(Name, seed) of every `check(name, seed=…)` in a graded code cell, in order."""
+    if not cell.metadata.get("nbgrader", {}).get("grade"):
+        return []
+    found = []
+    for statement in _parsed(cell).body:
+        call = getattr(statement, "value", None)
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check":
+            seeds = [key.value.value for key in call.keywords if key.arg == "seed"]
+            found.append((call.args[0].id, *(seeds or [0])))
+    return found
+
+
+def _parsed(cell):
+    try:
+        return ast.parse(cell.source if cell.cell_type == "code" else "")
+    except (SyntaxError, ValueError):
+        return ast.parse("")

@@ -1,0 +1,138 @@
+"""How nbgrader executes and marks a submission: in the sandbox, with verdicts from outside.
+
+`nbgrader_config.py` puts `ExecuteAndMark` in the place of nbgrader's own `Execute`, so that
+`nbgrader autograde`, formgrader's button and `dgm grade` take the same road.
+"""
+
+import atexit
+import hashlib
+import json
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import NbGraderPreprocessor
+from traitlets import Bool, Float
+
+from dgm_utils.grading.execute import Rules, execute
+from dgm_utils.grading.marking import Marker
+from dgm_utils.grading.sandbox import Sandbox
+
+
+class PreflightError(Exception):
+    """The course's own notebooks do not get the points they must get; nobody is graded."""
+
+
+class Grader:
+    """One assignment, ready to be graded: a marker and a sandbox.
+
+    Args:
+        source: the instructor's notebook, which must get all points.
+        release: the students' notebook, which must get none.
+        jailed: whether student code is shut in.
+        rules: limits for each notebook.
+
+    """
+
+    def __init__(
+        self, source: Path, release: Path, jailed: bool = True, rules: Rules | None = None
+    ):
+        self.rules = rules or Rules()
+        self.marker = Marker(source)
+        self.contents = self.marker.contents(jailed)
+        self.sandbox = Sandbox(self.contents)
+        try:
+            self._preflight(source, release)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the sandbox."""
+        self.sandbox.close()
+
+    def execute(self, notebook: NotebookNode) -> NotebookNode:
+        """Run a notebook in the sandbox."""
+        return execute(notebook, str(self.sandbox.folder), self.contents.jailed, self.rules)
+
+    def _preflight(self, source, release):
+        """What breaks the course's own notebooks would give a whole class zeros."""
+        for path, right in ((source, True), (release, False)):
+            notebook = self.execute(nbformat.read(path, as_version=4))
+            marks = self.marker.mark(notebook)
+            if marks.points != (marks.max_points if right else 0.0):
+                raise PreflightError(
+                    f"{path} got {marks.points:g} of {marks.max_points:g} points; it must get "
+                    f"{'all' if right else 'none'} of them. {_first_error(notebook)}".strip()
+                )
+
+
+def _first_error(notebook):
+    errors = (
+        f"{output.ename}: {output.evalue}"
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "error"
+    )
+    return next(errors, "")
+
+
+class ExecuteAndMark(NbGraderPreprocessor):
+    """Runs the code cells in the sandbox and puts verdicts in place of the checks' outputs."""
+
+    sandbox = Bool(True, help="False runs student code unprotected").tag(config=True)
+    cell_seconds = Float(60, help="wall time for one cell").tag(config=True)
+    notebook_seconds = Float(900, help="wall time for all cells and restarts").tag(config=True)
+
+    def grader(self, course: CourseDirectory, assignment: str) -> Grader:
+        """What grades this assignment under this configuration."""
+        rules = Rules(self.cell_seconds, self.notebook_seconds)
+        return grader_for(course, assignment, self.sandbox, rules)
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        """Execute a sanitized notebook, unless that was done already, and mark it."""
+        course = CourseDirectory(config=self.config)
+        assignment = resources["nbgrader"]["assignment"]
+        executed = executed_path(course, assignment, nb)
+        grader = self.grader(course, assignment)
+        nb = nbformat.read(executed, as_version=4) if executed.is_file() else grader.execute(nb)
+        grader.marker.mark(nb)
+        return nb, resources
+
+
+def executed_path(course: CourseDirectory, assignment: str, notebook: NotebookNode) -> Path:
+    """Where the executed form of a sanitized notebook is kept; other code, another name."""
+    # The text too: two students may have the same code, and each has their own written answers.
+    cells = [
+        (cell.cell_type, cell.source, cell.metadata.get("nbgrader", {}).get("grade_id"))
+        for cell in notebook.cells
+    ]
+    name = hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    submitted = Path(course.format_path(course.submitted_directory, ".", assignment))
+    return submitted.parents[1] / "executed" / assignment / f"{name}.ipynb"
+
+
+_graders: dict[tuple, Grader] = {}
+
+
+def grader_for(
+    course: CourseDirectory, assignment: str, jailed: bool, rules: Rules | None = None
+) -> Grader:
+    """The grader of an assignment; one at a time is kept, from one submission to the next."""
+    source, release = (
+        Path(course.format_path(folder, ".", assignment)) / f"{assignment}.ipynb"
+        for folder in (course.source_directory, course.release_directory)
+    )
+    key = source, release, jailed, rules
+    if key not in _graders:
+        close_graders()
+        _graders[key] = Grader(*key)
+    return _graders[key]
+
+
+@atexit.register
+def close_graders() -> None:
+    """End every sandbox that was kept."""
+    while _graders:
+        _graders.popitem()[1].close()

@@ -1,0 +1,189 @@
+"""The warm process inside the sandbox: it has imported what notebooks need, and forks kernels.
+
+Run as `python -m ….zygote SOCKET TASKS jailed|free`. A client connects to the socket and sends one
+line of JSON, `{"connection": connection file, "limits": {…}}`; it gets `{"pid": …}` back and, when
+the kernel has ended, `{"exit": status}`. A client that hangs up kills its kernel, so that no kernel
+outlives whoever wanted it.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+
+# Imported here, once, for all the kernels to come.
+import matplotlib.pyplot
+import numpy
+import torch
+from ipykernel.kernelapp import IPKernelApp
+
+from dgm_utils.grading import inside, jail, observe
+
+WARM = (matplotlib.pyplot, numpy, torch, observe)
+WRITABLE = {"/tmp": "256m", "/home/student": "64m", "/dev/shm": "64m"}
+
+
+class Zygote:
+    """Listens on a Unix socket and forks a kernel for each client.
+
+    Args:
+        path: of the socket.
+        jailed: whether kernels get namespaces and limits; if not, a kernel is a plain fork.
+
+    """
+
+    def __init__(self, path: str, jailed: bool):
+        self._jailed = jailed
+        self._clients: dict[int, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(path)
+        self._server.listen(64)
+        self._wake, self._alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._alarm)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(self._server, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._bury)
+
+    def run(self) -> None:
+        """Serve until killed."""
+        while True:
+            for key, _ in self._selector.select():
+                key.data(key.fileobj)
+
+    def _accept(self, server):
+        client, _ = server.accept()
+        with client.makefile("r") as lines:
+            request = json.loads(lines.readline())
+        pid = self._fork(request)
+        self._clients[pid] = client
+        self._selector.register(client, selectors.EVENT_READ, lambda _: self._hang_up(pid))
+        _tell(client, pid=pid)
+
+    def _fork(self, request):
+        """A process that is the kernel, or that holds the namespaces in which the kernel is 1."""
+        pid = os.fork()
+        if pid:
+            return pid
+        # Nothing may return into the zygote's loop.
+        try:
+            signal.set_wakeup_fd(-1)
+            self._close_all()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setsid()
+            if self._jailed:
+                _keep_jail(request)
+            else:
+                start_kernel(request["connection"], lambda: None, parent=os.getppid())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def _close_all(self):
+        """In a kernel: keep nothing of the zygote's open.
+
+        Through the selector, which a fork shares, student code could make the zygote believe that
+        another student's client had hung up.
+        """
+        self._selector.close()
+        self._server.close()
+        for client in self._clients.values():
+            client.close()
+        os.close(self._wake)
+        os.close(self._alarm)
+
+    def _hang_up(self, pid):
+        self._selector.unregister(self._clients[pid])
+        with contextlib.suppress(ProcessLookupError):
+            # The kernel ends with the process that holds its namespaces.
+            os.kill(pid, signal.SIGKILL)
+
+    def _bury(self, wake):
+        with contextlib.suppress(BlockingIOError):
+            os.read(wake, 4096)
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = found
+                client = self._clients.pop(pid)
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(client)
+                _tell(client, exit=os.waitstatus_to_exitcode(status))
+                client.close()
+
+
+def _tell(client, **message):
+    with contextlib.suppress(OSError):
+        client.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _keep_jail(request):
+    """Make the namespaces, fork the kernel into them, and wait for its end."""
+    jail.die_with_parent()
+    limits = request["limits"]
+    limits["memory"] += jail.mapped()
+    # Held open, because in the jail there is none to be seen.
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    jail.isolate(os.path.dirname(request["connection"]), WRITABLE)
+    mine, its = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        mine.close()
+        os.close(proc)
+        jail.die_with_parent()
+        jail.give_up_rights()
+        jail.limit(**limits)
+        os.chdir("/home/student")
+        # The log is a file outside, and all kernels share it.
+        nowhere = os.open("/dev/null", os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+
+        def ready():
+            its.sendall(b".")
+            its.recv(1)
+            its.close()
+
+        start_kernel("/sockets/" + os.path.basename(request["connection"]), ready)
+        os._exit(0)
+    its.close()
+    # The kernel has bound its sockets and runs nothing of the student's yet.
+    if mine.recv(1):
+        jail.close_sockets()
+        mine.sendall(b".")
+    mine.close()
+    status = jail.watch(pid, proc, limits["processes"], limits["memory"])
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def start_kernel(connection: str, ready, parent: int = 0) -> None:
+    """Run an IPython kernel in this process until it is told to stop.
+
+    Args:
+        connection: path of Jupyter's connection file.
+        ready: called when the sockets are bound and before the first message is read.
+        parent: process with which the kernel ends, if nothing else sees to that.
+
+    """
+    app = IPKernelApp.instance(
+        connection_file=connection,
+        parent_handle=parent,
+        capture_fd_output=False,
+        no_stdout=True,
+        no_stderr=True,
+    )
+    app.initialize(["--HistoryManager.enabled=False"])
+    ready()
+    app.start()
+
+
+if __name__ == "__main__":
+    socket_path, tasks_path, option = sys.argv[1:]
+    inside.load(tasks_path)
+    Zygote(socket_path, jailed=option == "jailed").run()

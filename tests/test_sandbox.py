@@ -1,0 +1,567 @@
+"""The sandbox: what student code can see, write and use up, and that nothing of it stays."""
+
+import contextlib
+import errno
+import importlib
+import importlib.metadata
+import inspect
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from conftest import EXERCISES_OF, JAILED, ROOT, TOPICS, needs_sandbox
+
+from dgm_utils import iwae
+from dgm_utils.grading import sandbox
+from dgm_utils.grading.execute import Rules, execute
+from dgm_utils.grading.marking import Marker
+from dgm_utils.grading.sandbox import Contents, Sandbox, SandboxError, SandboxProvisioner
+
+MARKER = "The kernel died"
+
+
+@pytest.fixture(scope="module")
+def box():
+    if not JAILED:
+        pytest.skip("bubblewrap is missing")
+    before = os.environ.get("DGM_TEST_SECRET")
+    os.environ["DGM_TEST_SECRET"] = "gradebook password"
+    try:
+        with Sandbox(Marker(ROOT / "solutions" / "iwae" / "iwae.ipynb").contents()) as made:
+            made.idle = len(processes(made))
+            yield made
+    finally:
+        os.environ.pop("DGM_TEST_SECRET")
+        assert before is None
+
+
+def run(box, *sources, seconds=20.0, **rules):
+    """Execute cells; what each put out: its text, or `Kind: message` for an error."""
+    cells = [nbformat.v4.new_code_cell(textwrap.dedent(source)) for source in sources]
+    rules = Rules(cell_seconds=seconds, notebook_seconds=120, **rules)
+    done = execute(nbformat.v4.new_notebook(cells=cells), str(box.folder), rules=rules)
+    return ["".join(map(_text, cell.outputs)) for cell in done.cells]
+
+
+def _text(output):
+    if output.output_type == "error":
+        return f"{output.ename}: {output.evalue}"
+    return output.get("text") or output.data.get("text/plain", "")
+
+
+def data(box, source, **rules):
+    """Execute a cell that prints JSON last; the JSON."""
+    (said,) = run(box, source, **rules)
+    return json.loads(said.splitlines()[-1])
+
+
+def processes(box):
+    """Every process that the sandbox holds, from outside."""
+    return psutil.Process(box._process.pid).children(recursive=True)
+
+
+def until(condition, what):
+    """Wait for something that must come about, however slow the machine."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, f"never came about: {what}"
+        time.sleep(0.02)
+
+
+# What can be seen
+
+
+def test_there_is_no_network(box):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        said = data(
+            box,
+            f"""
+            import json, socket
+            said = []
+            for host, port in (("127.0.0.1", {port}), ("1.1.1.1", 53)):
+                try:
+                    socket.create_connection((host, port), 2).close()
+                    said.append("connected")
+                except OSError as error:
+                    said.append("refused")
+            said.append([name for _, name in socket.if_nameindex()])
+            print(json.dumps(said))
+            """,
+        )
+    assert said == ["refused", "refused", ["lo"]]
+
+
+@pytest.mark.parametrize(
+    "module", ["dgm_utils.iwae", "dgm_utils.maf_vs_iaf", "dgm_utils.grading.judge", "dgm_utils.cli"]
+)
+def test_what_holds_answers_or_judges_cannot_be_imported(box, module):
+    importlib.import_module(module)
+    (said,) = run(box, f"import {module}")
+    assert said.startswith("ModuleNotFoundError")
+
+
+# A walk over everything that is not an installed package; among those, only what is ours.
+SEARCH = """
+import json, os, sys
+installed = {sys.prefix, sys.base_prefix, "/usr"}
+found = {line: [] for line in LINES}
+for folder, folders, files in os.walk("/"):
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in installed]
+    for name in files:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path):
+            try:
+                with open(path, "rb") as file:
+                    content = file.read()
+            except OSError:
+                continue
+            for line in LINES:
+                found[line] += [path] if line.encode() in content else []
+packages = [os.path.join(folder, "dgm_utils") for folder in sys.path]
+packages = [package for package in packages if os.path.isdir(package) and os.listdir(package)]
+print(json.dumps([*found.values(), packages]))
+"""
+
+
+def test_no_file_holds_a_reference(box):
+    line = inspect.getsource(iwae.iwae_bound).splitlines()[-1].strip()
+    assert len(line) > 20 and line in Path(iwae.__file__).read_text()
+    # The same walk finds a line that is there.
+    present = "The `check` of the sandbox: it observes"
+    answer, check, packages = data(box, f"LINES = {[line, present]}" + SEARCH, seconds=60)
+    assert check == ["/course/dgm_utils/grading/inside.py"]
+    assert answer == []
+    assert packages == ["/course/dgm_utils"]
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_the_cases_carry_no_reference(topic):
+    tasks = Marker(ROOT / "solutions" / topic / f"{topic}.ipynb").contents().tasks
+    references = [inspect.unwrap(exercise.reference) for exercise in EXERCISES_OF[topic]]
+    assert not [f.__name__ for f in references if f.__code__.co_code in tasks]
+    # Code that does go along is found this way.
+    if topic == "maf_vs_iaf":
+        conditioner = importlib.import_module(f"dgm_utils.exercises.{topic}")._Conditioner
+        assert conditioner.forward.__code__.co_code in tasks
+
+
+def test_neither_the_machine_nor_other_processes_are_visible(box):
+    # Of the course's folder there is at most the path to the environment with the packages.
+    outside = [str(ROOT / name) for name in ("solutions", "dgm_utils", "nbgrader_config.py")]
+    assert all(map(os.path.exists, outside))
+    outside += [str(box.folder), str(Path.home() / ".bashrc"), str(Path.home() / ".ssh")]
+    seen = data(
+        box,
+        f"""
+        import json, os, threading
+        paths = [path for path in {outside} if os.path.exists(path)]
+        alive = []
+        for pid in range(1, 3000):
+            try:
+                os.kill(pid, 0)
+                alive.append(pid)
+            except OSError:
+                pass
+        # Threads that C libraries started are known to the system only.
+        threads = list(range(1, max(t.native_id for t in threading.enumerate()) + 5))
+        folders = {{name: os.listdir(name) for name in ("/proc", "/home", "/run", "/run/dgm")}}
+        print(json.dumps([paths, alive, threads, os.getpid(), os.getppid(), folders]))
+        """,
+    )
+    paths, alive, threads, pid, parent, folders = seen
+    # Threads answer to a signal too, and those of process 1 are the only ones.
+    assert (paths, pid, parent) == ([], 1, 0)
+    assert set(alive) <= set(threads)
+    assert folders == {"/proc": [], "/home": ["student"], "/run": ["dgm"], "/run/dgm": []}
+
+
+def test_the_environment_is_scrubbed(box):
+    assert os.environ["DGM_TEST_SECRET"] not in json.dumps(
+        environment := data(box, "import json, os; print(json.dumps(dict(os.environ)))")
+    )
+    assert not {"DGM_TEST_SECRET", "USER", "LOGNAME", "SSH_AUTH_SOCK"} & set(environment)
+    assert environment["HOME"] == "/home/student"
+
+
+# What can be written
+
+WRITABLE = """
+import json, os
+writable = set()
+for folder, _, _ in os.walk("/"):
+    try:
+        with open(os.path.join(folder, "left-behind"), "x"):
+            writable.add(folder)
+    except OSError:
+        pass
+print(json.dumps(sorted(writable)))
+"""
+
+
+def test_nothing_can_be_written_but_private_folders(box):
+    allowed = ("/tmp", "/home/student", "/dev/shm")
+    folders = data(box, WRITABLE, seconds=60)
+    assert set(allowed) <= set(folders)
+    assert [folder for folder in folders if not folder.startswith(allowed)] == []
+    assert not list(box.folder.rglob("left-behind"))
+
+
+def test_what_one_kernel_writes_the_next_does_not_see(box):
+    data(box, WRITABLE, seconds=60)
+    source = """
+        import json, os
+        left = [folder for folder, _, files in os.walk("/") if "left-behind" in files]
+        print(json.dumps([left, os.listdir("/tmp"), os.listdir("/dev/shm")]))
+        """
+    assert data(box, source, seconds=60) == [[], [], []]
+
+
+def test_a_kernel_holds_nothing_of_the_zygotes(box):
+    # An open file outside would be written to; through a shared selector one student's kernel
+    # could have the zygote kill another's.
+    said = data(
+        box,
+        """
+        import json, os, stat
+        regular = []
+        for number in range(256):
+            try:
+                mode = os.fstat(number).st_mode
+            except OSError:
+                continue
+            if stat.S_ISREG(mode):
+                regular.append(number)
+        for number in (1, 2):
+            os.write(number, b"a line in the log")
+        print(json.dumps([regular, os.lseek(1, 0, os.SEEK_CUR), os.lseek(2, 0, os.SEEK_CUR)]))
+        """,
+    )
+    assert said == [[], 0, 0]
+    assert "a line in the log" not in (box.folder / "log").read_text()
+
+
+# Puts a pipe that is always readable into every selector it finds, under each number that the
+# zygote may use for the connection of another kernel.
+HANG_UP_ON_OTHERS = """
+import ctypes, os, struct, time
+libc = ctypes.CDLL(None, use_errno=True)
+end, begin = os.pipe()
+os.write(begin, b"x")
+for selector in (3, 4):
+    for number in range(5, 24):
+        try:
+            kept = os.dup(number)
+        except OSError:
+            kept = None
+        os.dup2(end, number)
+        libc.epoll_ctl(selector, 1, number, struct.pack("=IQ", 1, number))
+        if kept is not None:
+            os.dup2(kept, number)
+            os.close(kept)
+time.sleep(1)
+"""
+
+
+def test_no_kernel_can_end_another(box):
+    said = []
+    honest = "import time\nfor i in range(60): time.sleep(0.1)\nprint('to the end')"
+    thread = threading.Thread(target=lambda: said.extend(run(box, honest)))
+    thread.start()
+    until(lambda: len(processes(box)) > box.idle + 1, "the honest kernel")
+    time.sleep(1)
+    run(box, HANG_UP_ON_OTHERS, seconds=5)
+    thread.join(60)
+    assert said == ["to the end\n"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "unshare(0x10000000)",
+        "unshare(0x00020000)",
+        'mount(b"none", b"/tmp", b"tmpfs", 0, None)',
+        'umount2(b"/proc", 2)',
+        "ptrace(0, 0, 0, 0)",
+        "setns(0, 0)",
+        'chroot(b"/tmp")',
+        "syscall(56, 0x10000011, 0, 0, 0, 0)",
+    ],
+)
+def test_system_calls_that_reach_out_are_refused(box, call):
+    number = data(
+        box,
+        f"""
+        import ctypes, errno, json
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.{call}
+        print(json.dumps(ctypes.get_errno()))
+        """,
+    )
+    assert errno_name(number) in ("EPERM", "ENOSYS")
+
+
+def errno_name(number):
+    """Name of an error number."""
+    return errno.errorcode.get(number, str(number))
+
+
+# What can be used up
+
+
+def test_a_fork_bomb_is_bounded_and_leaves_no_process(box):
+    most = []
+    watching = threading.Event()
+
+    def watch():
+        while not watching.wait(0.05):
+            most.append(len(processes(box)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        (said,) = run(
+            box,
+            """
+            import os, time
+            children = 0
+            try:
+                while children < 2000:
+                    if os.fork() == 0:
+                        os.setsid()
+                        time.sleep(1000)
+                        os._exit(0)
+                    children += 1
+            except OSError as error:
+                print(type(error).__name__, children > 3, children < 200)
+            time.sleep(0.5)
+            """,
+        )
+    finally:
+        watching.set()
+        watcher.join()
+    # The system's limit refuses a fork; for root it does not hold, and the watch ends the kernel.
+    assert said == "BlockingIOError True True\n" or said.startswith("KernelDied")
+    assert max(most) > box.idle + 10
+    until(lambda: len(processes(box)) == box.idle, "the end of every child")
+
+
+def test_too_much_memory_is_an_error_and_the_kernel_goes_on(box):
+    big, after = run(box, "kept = 1\nbytearray(50 * 2**30)", "print(kept + 1)")
+    assert big.startswith("MemoryError")
+    assert after == "2\n"
+
+
+def test_a_full_disk_is_an_error_and_nothing_grows_outside(box):
+    def size():
+        return sum(f.stat().st_size for f in box.folder.rglob("*") if f.is_file())
+
+    before = size()
+    said = data(
+        box,
+        """
+        import json, os
+        written = {}
+        for folder in ("/tmp", "/home/student", "/dev/shm"):
+            written[folder] = []
+            try:
+                for number in range(100):
+                    with open(f"{folder}/{number}", "wb") as file:
+                        for _ in range(2000):
+                            written[folder].append(file.write(bytes(2**20)))
+            except OSError as error:
+                written[folder] = [sum(written[folder]) >> 20, os.strerror(error.errno)]
+        print(json.dumps(written))
+        """,
+    )
+    full = os.strerror(28), os.strerror(27)
+    for mebibytes, reason in said.values():
+        assert reason in full
+        assert 30 < mebibytes <= 300
+    assert size() < before + 2**20
+
+
+def test_a_kernel_that_stops_itself_costs_only_its_cell(box):
+    said = run(
+        box,
+        "import os, signal\nkept = 1",
+        "os.kill(os.getpid(), signal.SIGSTOP)\nos.kill(0, signal.SIGSTOP)\nprint('went on')",
+        "print(kept + 1)",
+        seconds=5,
+    )
+    # Process 1 of a namespace ignores the signal; either way the next cell runs.
+    assert said[1] == "went on\n" or said[1].startswith("KernelDied")
+    assert said[2] == "2\n"
+    until(lambda: len(processes(box)) == box.idle, "the end of the stopped kernel")
+
+
+def test_a_kernel_that_ends_itself_costs_only_its_cell(box):
+    said = run(
+        box, "def f():\n    return 5", "import os\nos._exit(0)", "print(f())", "print(f() + 1)"
+    )
+    assert said == ["", said[1], "5\n", "6\n"]
+    assert said[1].startswith(f"KernelDied: {MARKER}")
+
+
+def test_a_loop_that_catches_everything_costs_only_its_cell(box):
+    loop = """
+        while True:
+            try:
+                while True: pass
+            except BaseException: pass
+        """
+    said = run(box, "def f():\n    return 5", loop, "print(f())", seconds=3)
+    assert said[1] == "KernelDied: This cell did not finish within 3 seconds."
+    assert said[2] == "5\n"
+
+
+@pytest.mark.parametrize(
+    "flood", ["print('x' * 100_000_000)", "for _ in range(100_000): print('y' * 1000)"]
+)
+def test_a_flood_of_output_is_cut_with_the_reason(box, flood):
+    said = run(box, flood, "print('dry')", output_limit=1_000_000)
+    assert "This cell put out more than 1,000,000 characters." in said[0] or MARKER in said[0]
+    assert len(said[0]) < 2_000_000
+    assert said[1] == "dry\n"
+
+
+# Messages that no kernel sends: {what is sent}, as a kernel's own session would send it.
+NONSENSE = {
+    "a stream without text": 's.send(iopub, "stream", {}, parent=parent)',
+    "data that is text": 's.send(iopub, "display_data", {"data": "abc"}, parent=parent)',
+    "an error that is none": 's.send(iopub, "error", {"ename": 3}, parent=parent)',
+    "a state without a state": 's.send(iopub, "status", {}, parent=parent)',
+    "no frames": 'iopub.send_multipart([b"stream", b"x"])',
+    "a false signature": 'iopub.send_multipart([b"stream", b"<IDS|MSG>", *[b"{}"] * 5])',
+    "JSON without a bottom": 'raw(b"[" * 100_000 + b"]" * 100_000)',
+    "an impossible date": 'raw(b"{}", date="9999-99-99T99:99:99.000Z")',
+    "a reply without a status": (
+        '_ = s.send(kernel.shell_stream, "execute_reply", {}, parent=parent, '
+        "ident=kernel._get_shell_context_var(kernel._shell_parent_ident))"
+    ),
+}
+SENDING = r"""
+kernel = get_ipython().kernel
+s, iopub, parent = kernel.session, kernel.iopub_socket, kernel.get_parent()
+
+def raw(content, **header):
+    message = s.msg("stream", {}, parent=parent)
+    message["header"].update(header)
+    parts = s.serialize(message)
+    parts[-1] = content
+    start = parts.index(b"<IDS|MSG>")
+    parts[start + 1] = s.sign(parts[start + 2 :])
+    iopub.send_multipart([b"stream", *parts])
+"""
+
+
+@pytest.mark.parametrize("sent", NONSENSE.values(), ids=NONSENSE)
+def test_a_message_that_no_kernel_sends_costs_only_its_cell(box, sent):
+    said = run(box, "kept = 1", SENDING + sent, "print(kept + 1)", seconds=5)
+    assert said[1].startswith("KernelDied: ")
+    assert said[2] == "2\n"
+
+
+# What is left
+
+
+def test_a_kernel_ends_when_its_client_hangs_up(box):
+    until(lambda: len(processes(box)) == box.idle, "the end of earlier kernels")
+    connection = box.folder / "kernels" / "hung-up"
+    connection.mkdir()
+    ports = {f"{name}_port": n for n, name in enumerate(("shell", "iopub", "stdin", "hb"), 1)}
+    file = connection / "connection.json"
+    file.write_text(
+        json.dumps(
+            {**ports, "control_port": 5, "transport": "ipc", "ip": "/sockets/k", "key": "k"}
+            | {"signature_scheme": "hmac-sha256"}
+        )
+    )
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(box.folder / "kernels" / "zygote"))
+        request = {"connection": "/run/dgm/hung-up/connection.json", "limits": sandbox.LIMITS}
+        client.sendall(json.dumps(request).encode() + b"\n")
+        until(lambda: len(processes(box)) == box.idle + 2, "a kernel and who holds its namespaces")
+    until(lambda: len(processes(box)) == box.idle, "the end of the kernel")
+
+
+CHILD = """
+import pickle, sys, time
+from dgm_utils.grading.sandbox import Contents, Sandbox
+box = Sandbox(Contents(pickle.dumps({}), "dgm_utils.exercises.iwae", ()))
+print(box.folder, flush=True)
+time.sleep(1000)
+"""
+
+
+@needs_sandbox
+def test_nothing_runs_on_when_its_owner_is_killed():
+    owner = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True)
+    folder = owner.stdout.readline().strip()
+    try:
+        assert folder, "no sandbox was started"
+        family = psutil.Process(owner.pid).children(recursive=True)
+        assert len(family) >= 2
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        until(lambda: not any(map(_runs, family)), "the end of the sandbox")
+    finally:
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+        shutil.rmtree(folder or "/nonexistent", ignore_errors=True)
+
+
+def _runs(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _run_until_it_breaks(box):
+    # What the client says when its sandbox goes away does not matter here.
+    with contextlib.suppress(Exception):
+        run(box, "while True: pass", seconds=30)
+
+
+@needs_sandbox
+def test_closing_ends_every_kernel_and_removes_the_folder():
+    contents = Contents(b"\x80\x04}.", "dgm_utils.exercises.iwae", ())
+    with Sandbox(contents) as box:
+        endless = threading.Thread(target=_run_until_it_breaks, args=(box,))
+        endless.daemon = True
+        before = len(processes(box))
+        endless.start()
+        until(lambda: len(processes(box)) == before + 2, "a kernel")
+        family = [psutil.Process(box._process.pid), *processes(box)]
+    until(lambda: not any(map(_runs, family)), "the end of the sandbox")
+    assert not box.folder.exists()
+
+
+# How it is found, and what is said where it is not
+
+
+def test_without_bubblewrap_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *args, **kwargs: None)
+    with pytest.raises(SandboxError, match=r"apt install bubblewrap.*--no-sandbox"):
+        Sandbox(Contents(b"", "dgm_utils.exercises.iwae", ()))
+
+
+def test_jupyter_finds_the_provisioner():
+    (found,) = importlib.metadata.entry_points(
+        group="jupyter_client.kernel_provisioners", name="dgm-sandbox"
+    )
+    assert found.load() is SandboxProvisioner
