@@ -285,7 +285,8 @@ def test_the_same_code_with_another_text_is_another_submission(graded):
     """Otherwise one student's written answers could be recorded as another's."""
     course = graded[0]
     notebook = answered(course, BOUND)
-    first = executed_path(course.folders, TOPIC, notebook)
+    first = executed_path(course.folders, TOPIC, "ada", notebook, b"")
+    assert executed_path(course.folders, TOPIC, "ben", notebook, b"") != first
     text = next(cell for cell in notebook.cells if cell.id == "proof-monotone")
     text.source += " My own proof."
-    assert executed_path(course.folders, TOPIC, notebook) != first
+    assert executed_path(course.folders, TOPIC, "ada", notebook, b"") != first

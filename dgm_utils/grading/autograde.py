@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -20,13 +21,14 @@ from nbgrader.converters import Autograde
 
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError, error_of
-from dgm_utils.grading.execute import execute_text, is_graded
+from dgm_utils.grading.execute import end_with_parent, execute_text, is_graded
 from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
 from dgm_utils.grading.mend import mended
-from dgm_utils.grading.preprocess import ExecuteAndMark, executed_path
+from dgm_utils.grading.preprocess import ExecuteAndMark, executed_folder, executed_path
 
 # Columns that hold several entries, separated by semicolons.
 _LISTS = ("misconceptions", "copies", "mended")
+_HALF = ".half-written-"
 GRADED, MANUAL, FAILED = "graded", "needs a manual grade", "failed"
 
 
@@ -95,10 +97,21 @@ def grade_class(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     course.api.config.ExecuteAndMark.sandbox = jailed
     grader = ExecuteAndMark(config=course.api.config).grader(course.folders, assignment)
-    todo = []
+    executed = executed_folder(course.folders, assignment)
+    for folder in (executed, course.grading / "graded" / assignment, course.grading / "reports"):
+        remove_halves(folder)
+    if regrade:
+        shutil.rmtree(executed, ignore_errors=True)
+    records = []
     for student in students:
         record = _Record(course, assignment, student, grader)
-        if not regrade and (result := record.read()):
+        if regrade:
+            # All of them first: a run that is killed on the way leaves no old result to trust.
+            record.forget()
+        records.append(record)
+    todo = []
+    for record in records:
+        if result := record.read():
             yield result
         else:
             todo.append(record)
@@ -118,8 +131,6 @@ def grade_class(
                 except SubmissionError as error:
                     yield record.write(Result(record.student, FAILED, str(error)))
                     continue
-                if regrade:
-                    record.executed.unlink(missing_ok=True)
                 if record.executed.is_file():
                     yield record.grade()
                 else:
@@ -143,7 +154,8 @@ def grade_class(
 def _executor(jobs, cluster):
     """Where notebooks are executed: processes here, or a cluster's."""
     if not cluster:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as executor:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, end_with_parent) as executor:
             yield executor
         return
     try:
@@ -178,6 +190,10 @@ class _Record:
             return None
         return Result(**found["result"])
 
+    def forget(self):
+        """Trust no earlier result; to be called before anything of it is changed."""
+        self._path.unlink(missing_ok=True)
+
     def write(self, result):
         """Remember that this submission is done; the last step, and all or nothing."""
         text = json.dumps({"digest": self._digest(), "result": asdict(result)})
@@ -207,7 +223,9 @@ class _Record:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise SubmissionError(reason[:200]) from error
         notebook = nbformat.reads(text, as_version=4)
-        self.executed = executed_path(folders, self._assignment, notebook)
+        self.executed = executed_path(
+            folders, self._assignment, self.student, notebook, self._version
+        )
         return text
 
     def keep(self, text):
@@ -216,6 +234,7 @@ class _Record:
 
     def grade(self):
         """Mark and record through nbgrader, then remember."""
+        self.forget()
         result = grade(self._course, self._assignment, self.student)
         self.executed.unlink(missing_ok=True)
         # A failure here may be the machine's, and is tried again by the next run.
@@ -234,12 +253,18 @@ def grade(course: Course, assignment: str, student: str) -> Result:
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader finds the old one or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new = path.with_name(f"{_HALF}{path.name}")
     try:
         new.write_text(text, encoding="utf-8")
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def remove_halves(folder: Path) -> None:
+    """Remove what `write_whole` had begun in a process that was killed."""
+    for path in folder.glob(f"{_HALF}*"):
+        path.unlink()
 
 
 def write_csv(path: Path, results: list[Result]) -> None:

@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import nbformat
 from nbgrader.api import MissingEntry
 from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import GenerateAssignment
@@ -21,6 +22,7 @@ from sqlalchemy.exc import SAWarning
 from traitlets.config.loader import PyFileConfigLoader
 
 CONFIG = "nbgrader_config.py"
+_MAKING = ".release-"
 
 
 class CourseError(Exception):
@@ -100,10 +102,25 @@ class Course:
     def enter(self, assignment: str) -> None:
         """Make sure that the gradebook knows the assignment; one that it knows stays as it is."""
         self.require(assignment)
-        with self.api.gradebook as gradebook:
-            known = [a.name for a in gradebook.assignments if a.notebooks]
-        if assignment not in known:
+        for left in self.root.glob(f"{_MAKING}*"):
+            # Of a run that was killed.
+            shutil.rmtree(left, ignore_errors=True)
+        if not self._is_entered(assignment):
             self.release(assignment)
+
+    def _is_entered(self, assignment):
+        """Whether the gradebook knows every cell; it learns them one by one, sources last."""
+        released = self.notebook("release", assignment)
+        if not released.is_file():
+            return False
+        cells = nbformat.read(released, as_version=4).cells
+        names = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells} - {None}
+        with self.api.gradebook as gradebook:
+            try:
+                notebook = gradebook.find_notebook(assignment, assignment)
+            except MissingEntry:
+                return False
+            return names <= {cell.name for cell in notebook.source_cells}
 
     def is_released(self, assignment: str) -> bool:
         """Whether the student's version is what its source makes today, byte for byte."""
@@ -119,7 +136,7 @@ class Course:
     def _generated(self, assignment, config):
         """The student's version in a temporary folder beside the course's own."""
         before = self.folders.release_directory
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=".release-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=_MAKING) as folder:
             self.folders.assignment_id = assignment
             self.folders.release_directory = folder
             try:

@@ -8,6 +8,9 @@ import asyncio
 import atexit
 import copy
 import functools
+import multiprocessing
+import os
+import threading
 import time
 from dataclasses import dataclass
 
@@ -85,6 +88,20 @@ def execute_text(
     done = nbformat.writes(execute(notebook, folder, contents.jailed, rules))
     # A kernel may send half a surrogate pair, which no file can hold.
     return done.encode("utf-8", "replace").decode("utf-8")
+
+
+def end_with_parent() -> None:
+    """Have this worker end with the process that started it, also when that is killed.
+
+    A worker waits for work on a pipe whose other end it holds as well, so it would wait forever.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @functools.lru_cache(maxsize=1)

@@ -94,23 +94,42 @@ class ExecuteAndMark(NbGraderPreprocessor):
         """Execute a sanitized notebook, unless that was done already, and mark it."""
         course = CourseDirectory(config=self.config)
         assignment = resources["nbgrader"]["assignment"]
-        executed = executed_path(course, assignment, nb)
         grader = self.grader(course, assignment)
+        student = resources["nbgrader"]["student"]
+        executed = executed_path(course, assignment, student, nb, grader.marker.version)
         nb = nbformat.read(executed, as_version=4) if executed.is_file() else grader.execute(nb)
         grader.marker.mark(nb)
         return nb, resources
 
 
-def executed_path(course: CourseDirectory, assignment: str, notebook: NotebookNode) -> Path:
-    """Where the executed form of a sanitized notebook is kept; other code, another name."""
-    # The text too: two students may have the same code, and each has their own written answers.
+def executed_path(
+    course: CourseDirectory, assignment: str, student: str, notebook: NotebookNode, version: bytes
+) -> Path:
+    """Where the executed form of a sanitized notebook is kept.
+
+    The name changes with whatever the file's content depends on. It changes with the student too:
+    two may have the same code and not the same answers in words, and the file holds both.
+
+    Args:
+        course: nbgrader's.
+        assignment: its name.
+        student: whose it is.
+        notebook: sanitized.
+        version: of the exercises.
+
+    """
     cells = [
         (cell.cell_type, cell.source, cell.metadata.get("nbgrader", {}).get("grade_id"))
         for cell in notebook.cells
     ]
-    name = hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    name = hashlib.sha256(json.dumps([student, version.hex(), cells]).encode()).hexdigest()
+    return executed_folder(course, assignment) / f"{name}.ipynb"
+
+
+def executed_folder(course: CourseDirectory, assignment: str) -> Path:
+    """Where notebooks are kept between their execution and their being recorded."""
     submitted = Path(course.format_path(course.submitted_directory, ".", assignment))
-    return submitted.parents[1] / "executed" / assignment / f"{name}.ipynb"
+    return submitted.parents[1] / "executed" / assignment
 
 
 _graders: dict[tuple, Grader] = {}

@@ -131,7 +131,8 @@ class Sandbox:
         command = [sys.executable, "-m", zygote, *arguments]
         if self.jailed:
             inside = {kernels: "/run/dgm", course: "/course", self.folder / "tasks": "/tasks"}
-            environment = _environment("/course") | {"HOME": "/home/student"}
+            home = "/home/student"
+            environment = _environment("/course") | {"HOME": home, "TMPDIR": home}
             arguments = ["/run/dgm/zygote", "/tasks", "jailed"]
             command = [*_bubblewrap(inside), sys.executable, "-m", zygote, *arguments]
         self._log = self.folder / "log"
@@ -207,20 +208,21 @@ def _bubblewrap(inside):
     """Bubblewrap's command line: what is mounted where, and nothing else."""
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
     command += ["--uid", "1000", "--gid", "1000", "--hostname", "grading"]
+    command += ["--tmpfs", "/tmp", "--tmpfs", "/home/student", "--dir", "/sockets"]
     for path in ("/usr", "/bin", "/lib", "/lib64", "/lib32", "/etc/alternatives", "/etc/fonts"):
         command += ["--ro-bind-try", path, path]
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     command += ["--ro-bind-try", "/etc/localtime", "/etc/localtime"]
+    # After /tmp, for Python's own folder may lie in there; a kernel then gets no /tmp of its own.
     for path in dict.fromkeys((sys.base_prefix, sys.prefix)):
         command += ["--ro-bind", path, path]
+    command += ["--remount-ro", "/tmp"]
     # An installed copy of the course's package would hold the answers.
     package = Path(__file__).resolve().parent.parent
     if any(package.is_relative_to(path) for path in site.getsitepackages()):
         command += ["--tmpfs", package, "--remount-ro", package]
     # What could be written in /dev would be seen by all kernels, and fill the machine's memory.
-    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--tmpfs", "/tmp"]
-    command += ["--tmpfs", "/home/student"]
-    command += ["--dir", "/sockets"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     if os.environ.get("DGM_DEVICE", "").startswith("cuda"):
         for path in sorted(Path("/dev").glob("nvidia*")):
             command += ["--dev-bind-try", path, path]
@@ -252,6 +254,8 @@ class SandboxProvisioner(KernelProvisionerBase):
         for number, name in enumerate(("shell", "iopub", "stdin", "hb", "control"), 1):
             setattr(manager, f"{name}_port", number)
         kwargs = await super().pre_launch(cmd=["zygote"], **kwargs)
+        # By default it would lie in the system's temporary folder, and stay there.
+        manager.connection_file = str(self._home / "outside.json")
         manager.write_connection_file()
         self.connection_info = manager.get_connection_info()
         return kwargs

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+from pathlib import Path
 
 # Imported here, once, for all the kernels to come.
 import matplotlib.pyplot
@@ -24,7 +25,12 @@ from ipykernel.kernelapp import IPKernelApp
 from dgm_utils.grading import inside, jail, observe
 
 WARM = (matplotlib.pyplot, numpy, torch, observe)
-WRITABLE = {"/tmp": "256m", "/home/student": "64m", "/dev/shm": "64m"}
+# Private to each kernel, and in memory; a folder that holds Python itself must stay visible.
+WRITABLE = {
+    folder: size
+    for folder, size in (("/tmp", "256m"), ("/home/student", "256m"), ("/dev/shm", "64m"))
+    if not any(Path(prefix).is_relative_to(folder) for prefix in (sys.prefix, sys.base_prefix))
+}
 
 
 class Zygote:
