@@ -149,6 +149,7 @@ class Rehearsal:
         """Start a run, and kill it between two lines of its output."""
         stage, everything = rng.randrange(len(gaps)), rng.random() < 0.5
         delay = rng.uniform(0, gaps[stage])
+        before = set(psutil.Process().children(recursive=True))
         run = _Run(self._tree, course, *options)
         for number, _ in enumerate(run.moments(), 1):
             if number == stage:
@@ -166,7 +167,7 @@ class Rehearsal:
         run.process.stdout.close()
         what = "nothing, it had ended" if ended else "all" if everything else "one"
         chain.kills.append(f"{' '.join(options)} line {stage} + {delay:.3f} s: {what}".strip())
-        left = _survivors()
+        left = _survivors(before)
         chain.faults += [f"after kill {len(chain.kills)} there still ran {name}" for name in left]
 
     def _left_over(self):
@@ -308,17 +309,17 @@ def differences(found: dict, wanted: dict):
             yield f"{name}: there are {more!r:.600}, there should be {less!r:.600}"
 
 
-def _survivors():
-    """Names of processes that outlive a killed run; then they are ended."""
+def _survivors(before):
+    """Names of processes that outlive a killed run and are not from before; then they are ended."""
     me, end = psutil.Process(), time.monotonic() + LAST_BREATH
     while time.monotonic() < end:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        if not me.children():
+        left = [process for process in me.children(recursive=True) if process not in before]
+        if not left:
             return []
         time.sleep(0.02)
-    left = me.children(recursive=True)
     names = [" ".join(process.cmdline())[:200] for process in left]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import needs_sandbox
 
 from dgm_utils.grading import autograde
 from dgm_utils.grading.course import Course
@@ -18,14 +19,12 @@ from dgm_utils.grading.preprocess import close_graders
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 kills = importlib.import_module("benchmarks.kills")
 
-needs_bubblewrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubblewrap")
-
 
 class Killed(BaseException):
     """Ends a run where SIGKILL could have ended it."""
 
 
-@needs_bubblewrap
+@needs_sandbox
 def test_kills_at_random_moments_leave_no_trace():
     """`python -m benchmarks.kills --times 1000` does the same with many more."""
     with kills.Rehearsal() as rehearsal:
@@ -81,7 +80,7 @@ def written_answer(course, student):
     return next(cell.source for cell in notebook.cells if cell.id == "question")
 
 
-@needs_bubblewrap
+@needs_sandbox
 def test_a_notebook_that_a_killed_run_executed_is_used_for_its_student_only(small, monkeypatch):
     # Ann and Ben have the same code; Ben has not answered the question.
     kill_when_recording(monkeypatch, small, ["ben"])
@@ -94,7 +93,7 @@ def test_a_notebook_that_a_killed_run_executed_is_used_for_its_student_only(smal
     assert written_answer(small, "ben") == "Your answer here."
 
 
-@needs_bubblewrap
+@needs_sandbox
 def test_what_a_killed_regrade_had_begun_is_graded_by_the_next_run(small, monkeypatch):
     graded(small, ["ann", "cyd"])
     kill_when_recording(monkeypatch, small, ["ann", "cyd"], regrade=True)
