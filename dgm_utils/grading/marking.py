@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from dgm_utils.grading import wire
 from dgm_utils.grading.calls import calls_in
 from dgm_utils.grading.check import VERDICT_MIME, devices
-from dgm_utils.grading.execute import Unfinished
+from dgm_utils.grading.execute import Unfinished, is_graded
 from dgm_utils.grading.exercise import Exercise
 from dgm_utils.grading.judge import Answers, Verdict, judge, make_task
 from dgm_utils.grading.observe import Counted
@@ -42,11 +42,12 @@ class Marker:
     def __init__(self, source: Path):
         notebook = nbformat.read(source, as_version=4)
         self._module = _module_of_check(notebook, source)
-        checker = importlib.import_module(self._module).check
+        module = importlib.import_module(self._module)
+        checker = module.check
         self._exercises: dict[str, Exercise] = checker.exercises
         self._may_import = checker.may_import
         # What a result depends on beside the submission.
-        code = Path(importlib.import_module(self._module).__file__).read_bytes()
+        code = Path(module.__file__).read_bytes()
         self.version = hashlib.sha256(source.read_bytes() + code).digest()
         wanted = {check for cell in notebook.cells for check in _checks(cell)}
         self._tasks = {
@@ -76,11 +77,8 @@ class Marker:
             checks = _checks(cell)
             if not checks:
                 # A check that the student called elsewhere: its record is for no reader.
-                outputs = cell.get("outputs", [])
-                if any(wire.OBSERVED_MIME in o.get("data", {}) for o in outputs):
-                    cell.outputs = [
-                        o for o in outputs if wire.OBSERVED_MIME not in o.get("data", {})
-                    ]
+                if "outputs" in cell:
+                    cell.outputs = [o for o in cell.outputs if not _is_record(o)]
                 continue
             verdicts = self._verdicts(cell, checks, calls)
             cell.outputs = list(self._outputs(checks, verdicts))
@@ -91,11 +89,7 @@ class Marker:
 
     def _verdicts(self, cell, checks, calls):
         """Verdicts on a cell's checks, in order, up to the first that did not pass."""
-        texts = [
-            output.data[wire.OBSERVED_MIME]
-            for output in cell.outputs
-            if wire.OBSERVED_MIME in output.get("data", {})
-        ]
+        texts = [output.data[wire.OBSERVED_MIME] for output in cell.outputs if _is_record(output)]
         errors = [output for output in cell.outputs if output.output_type == "error"]
         if unfinished := [error for error in errors if error.ename == Unfinished.__name__]:
             raise Unfinished(unfinished[0].evalue)
@@ -147,6 +141,11 @@ class Marker:
             )
 
 
+def _is_record(output):
+    """Whether an output of a cell is what a check observed."""
+    return wire.OBSERVED_MIME in output.get("data", {})
+
+
 def _check_whole(observations, probe, task):
     """A record from which something is missing would pass the duty that needs it."""
     cut_short = observations and observations[-1].timed_out
@@ -182,7 +181,7 @@ def _module_of_check(notebook, source):
 
 def _checks(cell) -> list[tuple[str, int]]:
     """(Name, seed) of every `check(name, seed=…)` in a graded code cell, in order."""
-    if not cell.metadata.get("nbgrader", {}).get("grade"):
+    if not is_graded(cell):
         return []
     found = []
     for statement in _parsed(cell).body:

@@ -263,7 +263,7 @@ class SandboxProvisioner(KernelProvisionerBase):
     async def launch_kernel(self, cmd, **kwargs):
         """Ask the zygote for a kernel."""
         inner = "/run/dgm" if self.jailed else f"{self.folder}/kernels"
-        seen = f"/sockets/{'k'}" if self.jailed else str(self._home / "k")
+        seen = "/sockets/k" if self.jailed else str(self._home / "k")
         session = self.parent.session
         connection = {
             **{f"{name}_port": n for n, name in enumerate(("shell", "iopub", "stdin", "hb"), 1)},
