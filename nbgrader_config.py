@@ -17,14 +17,16 @@ c.CourseDirectory.autograded_directory = "grading/autograded"
 c.CourseDirectory.feedback_directory = "grading/feedback"
 c.CourseDirectory.source_with_tests_directory = "grading/source_with_tests"
 c.CourseDirectory.solution_directory = "grading/solution"
-# Where several machines record, a database of their own: postgresql://user@host/gradebook.
-c.CourseDirectory.db_url = os.environ.get("DGM_GRADEBOOK", f"sqlite:///{root}/grading/gradebook.db")
+# Where several machines record, a database of their own: postgresql://user@host/gradebook. It is
+# SQLAlchemy's version that decides which driver this means; ours is psycopg2.
+db_url = os.environ.get("DGM_GRADEBOOK", f"sqlite:///{root}/grading/gradebook.db")
+c.CourseDirectory.db_url = db_url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 c.ClearSolutions.code_stub = {"python": "# Your code here.\nraise NotImplementedError()"}
 c.ClearSolutions.text_stub = "Your answer here."
 
-# A notebook under another name is found; what was lost or doubled in it is mended; then nbgrader's
-# own list.
+# A notebook under another name is found; what was lost or doubled in it is mended, metadata too;
+# then nbgrader's own list, less `CheckCellMetadata`, which has nothing left to find.
 c.Autograde.pre_convert_hook = "dgm_utils.grading.intake.before_autograde"
 c.Autograde.sanitize_preprocessors = [
     "dgm_utils.grading.intake.Mend",
@@ -32,18 +34,19 @@ c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.DeduplicateIds",
     "nbgrader.preprocessors.OverwriteKernelspec",
     "nbgrader.preprocessors.OverwriteCells",
-    "nbgrader.preprocessors.CheckCellMetadata",
 ]
-# Student code runs in the sandbox, and what judges it outside; the rest is nbgrader's own list.
+# Student code runs in the sandbox, and what judges it outside; a notebook's grades are saved
+# together; the rest is nbgrader's own list.
 c.Autograde.autograde_preprocessors = [
     "dgm_utils.grading.preprocess.ExecuteAndMark",
     "nbgrader.preprocessors.IgnorePattern",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LimitOutput",
-    "nbgrader.preprocessors.SaveAutoGrades",
+    "dgm_utils.grading.preprocess.SaveTogether",
     "nbgrader.preprocessors.AssignLatePenalties",
-    "nbgrader.preprocessors.CheckCellMetadata",
 ]
+# Once for each conversion, and not after each of its steps.
+c.Exporter.optimistic_validation = True
 # Seconds for one cell. A check stops an endless loop itself, after 10.
 c.ExecuteAndMark.cell_seconds = 60
 # A deleted check comes back instead of staying ungraded.

@@ -4,27 +4,21 @@ Exit code 0 when all went well, 1 when something did not come out as it should, 
 could not begin; then one line says what to do.
 """
 
+# torch, nbgrader and what is built on them take seconds to import: `dgm --help` can do without, and
+# a grading run has other processes start meanwhile. So each command imports what it needs.
 import argparse
 import importlib
 import sys
 
-from tqdm import tqdm
-
-from dgm_utils.grading.autograde import FAILED, Result, grade_class, write_csv
-from dgm_utils.grading.collect import collect
-from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.demo import build_class
-from dgm_utils.grading.preprocess import PreflightError
-from dgm_utils.grading.report import write_report
-from dgm_utils.grading.sandbox import SandboxError, why_not
+from dgm_utils.grading.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(Course(options.course), options)
-    except (CourseError, SandboxError, PreflightError) as error:
+        return options.command(options)
+    except UserError as error:
         print(f"dgm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -97,7 +91,14 @@ def _positive(text):
     return number
 
 
-def _release(course, options):
+def _course(options):
+    from dgm_utils.grading.course import Course
+
+    return Course(options.course)
+
+
+def _release(options):
+    course = _course(options)
     stale = []
     for assignment in options.assignment or course.assignments():
         if options.check:
@@ -110,7 +111,14 @@ def _release(course, options):
     return 1 if stale else 0
 
 
-def _grade(course, options):
+def _grade(options):
+    from dgm_utils.grading.startup import start_early
+
+    start_early(options.jailed)
+    from dgm_utils.grading.autograde import FAILED
+    from dgm_utils.grading.course import CourseError
+
+    course = _course(options)
     students = course.submissions(options.assignment)
     if options.student:
         if unknown := sorted(set(options.student) - set(students)):
@@ -122,14 +130,20 @@ def _grade(course, options):
     return 1 if any(result.state == FAILED for result in results) else 0
 
 
-def _collect(course, options):
+def _collect(options):
+    from dgm_utils.grading.collect import collect
+
+    course = _course(options)
     done = collect(course, options.assignment, options.archive, options.replace)
     for one in done:
         print(f"{one.student or '(nobody)'}  {one.outcome}")
     return 0 if all(one.good for one in done) else 1
 
 
-def _report(course, options):
+def _report(options):
+    from dgm_utils.grading.report import write_report
+
+    course = _course(options)
     course.require(options.assignment)
     page, table = write_report(course, options.assignment)
     print(f"report     {page}")
@@ -137,7 +151,10 @@ def _report(course, options):
     return 0
 
 
-def _feedback(course, options):
+def _feedback(options):
+    from tqdm import tqdm
+
+    course = _course(options)
     students = course.submissions(options.assignment)
     graded = [s for s in students if course.notebook("autograded", options.assignment, s).is_file()]
     for student in tqdm(graded, unit="page", file=sys.stdout, leave=False):
@@ -146,13 +163,20 @@ def _feedback(course, options):
     return 0
 
 
-def _demo(course, options):
-    chosen = options.assignment or course.assignments()
-    for assignment in chosen:
-        course.require(assignment)
+def _demo(options):
+    from dgm_utils.grading.sandbox import why_not
+    from dgm_utils.grading.startup import start_early
+
     if options.jailed and (reason := why_not()):
         print(f"{reason}.\nThe demo's submissions are our own, so it goes on without a sandbox.")
         options.jailed = False
+    start_early(options.jailed)
+    from dgm_utils.grading.demo import build_class
+
+    course = _course(options)
+    chosen = options.assignment or course.assignments()
+    for assignment in chosen:
+        course.require(assignment)
     wrong = 0
     for assignment in chosen:
         print(f"== {assignment}")
@@ -170,6 +194,10 @@ def _demo(course, options):
 
 def _run(course, assignment, students, options, expected=None):
     """Grade, print a line as each submission ends, write the CSV."""
+    from tqdm import tqdm
+
+    from dgm_utils.grading.autograde import grade_class, write_csv
+
     course.enter(assignment)
     width = max(len(student) for student in students)
     print(_line(width, "student", "points", "expected" if expected else "", "state"))
@@ -210,7 +238,7 @@ def _points(points):
     return "–" if points is None else f"{points:g}"
 
 
-def _score(result: Result):
+def _score(result):
     top = "" if result.max_points is None else f" / {result.max_points:g}"
     return _points(result.points) + top
 

@@ -26,7 +26,8 @@ from dgm_utils import iwae
 from dgm_utils.grading import sandbox
 from dgm_utils.grading.execute import Rules, execute
 from dgm_utils.grading.marking import Marker
-from dgm_utils.grading.sandbox import Contents, Sandbox, SandboxError, SandboxProvisioner
+from dgm_utils.grading.provisioner import SandboxProvisioner
+from dgm_utils.grading.sandbox import Contents, Sandbox, SandboxError
 
 MARKER = "The kernel died"
 # Where a kernel may write; not where Python itself lies.
@@ -74,7 +75,7 @@ def data(box, source, **rules):
 
 def processes(box):
     """Every process that the sandbox holds, from outside."""
-    return psutil.Process(box._process.pid).children(recursive=True)
+    return psutil.Process(box.pid).children(recursive=True)
 
 
 def until(condition, what):
@@ -551,7 +552,7 @@ def test_closing_ends_every_kernel_and_removes_the_folder():
         before = len(processes(box))
         endless.start()
         until(lambda: len(processes(box)) == before + 2, "a kernel")
-        family = [psutil.Process(box._process.pid), *processes(box)]
+        family = [psutil.Process(box.pid), *processes(box)]
     until(lambda: not any(map(_runs, family)), "the end of the sandbox")
     assert not box.folder.exists()
 

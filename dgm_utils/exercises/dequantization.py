@@ -13,6 +13,7 @@ from torch import nn
 
 from dgm_utils import dequantization
 from dgm_utils.grading.check import Checker
+from dgm_utils.grading.compare import adds_to_one, at_most, is_exact, is_fact
 from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
 from dgm_utils.oracles import unit_cell
 
@@ -115,24 +116,6 @@ def _noise(draw, *shape):
     return 0.999 * draw.uniform(*shape)
 
 
-def _close(value, exact, double=1e-8, single=1e-4):
-    """Whether a value is an exact answer, up to a tolerance for the value's own dtype."""
-    tolerance = single if value.dtype == torch.float32 else double
-    exact = torch.as_tensor(exact, dtype=torch.float64)
-    return torch.allclose(value.double().cpu(), exact, rtol=tolerance, atol=tolerance)
-
-
-def _at_most(lower, upper):
-    """Whether `lower ≤ upper` everywhere, up to rounding."""
-    tolerance = 1e-5 if lower.dtype == torch.float32 else 1e-8
-    return bool((lower <= upper + tolerance * (1 + upper.abs())).all())
-
-
-def _is_fact(name, double=1e-8):
-    """A statement about the cases that know the exact answer under this name."""
-    return lambda case, value: name not in case.facts or _close(value, case.facts[name], double)
-
-
 # --- uniform_dequantize ---------------------------------------------------------------------------
 
 
@@ -230,7 +213,7 @@ _uniform_dequantize = Exercise(
         Property(
             "exact",
             "The levels 0, 3, 255 with the noise ¼, ½, ¾ become 0.25, 3.5, 255.75. Yours do not.",
-            _is_fact("y"),
+            is_fact("y"),
         ),
     ),
     misconceptions=tuple(uniform_dequantize_wrong),
@@ -276,7 +259,7 @@ def _pmf_cases(draw):
 
 
 def _all_add_to_one(case, value):
-    return "all" not in case.facts or _close(value.exp().sum(), 1.0)
+    return "all" not in case.facts or is_exact(value.exp().sum(), 1.0)
 
 
 exact_log_pmf_wrong = Misconceptions()
@@ -366,7 +349,7 @@ _exact_log_pmf = Exercise(
             "exact",
             "Where the density is constant on each cell its height is the probability of the "
             "level. Yours is not.",
-            _is_fact("log_pmf"),
+            is_fact("log_pmf"),
         ),
     ),
     misconceptions=tuple(exact_log_pmf_wrong),
@@ -434,7 +417,7 @@ def _uniform_bound_cases(draw):
 def _is_below(case, value):
     if "highest" not in case.facts:
         return True
-    return _at_most(value.cpu(), case.facts["highest"].to(value.dtype))
+    return at_most(value.cpu(), case.facts["highest"].to(value.dtype))
 
 
 uniform_bound_wrong = Misconceptions()
@@ -516,13 +499,13 @@ _uniform_bound = Exercise(
             "flat density",
             "Where the density is constant on each cell, log p(x + u) is log P(x) whatever the "
             "noise. Yours is not.",
-            _is_fact("log_pmf"),
+            is_fact("log_pmf"),
         ),
         Property(
             "exact",
             "With the two noises ½ ± 1/√12 the average of a quadratic in u is its integral over "
             "the cell, and log p of a Gaussian is a quadratic. Yours is not that integral.",
-            _is_fact("bound"),
+            is_fact("bound"),
         ),
         Property(
             "below log P(x)",
@@ -586,16 +569,9 @@ def _sigmoid_noise_cases(draw):
 def _knows_noise(case, value):
     u, log_q = value
     facts = case.facts
-    return ("u" not in facts or _close(u, facts["u"])) and (
-        "log_q" not in facts or _close(log_q, facts["log_q"])
+    return ("u" not in facts or is_exact(u, facts["u"])) and (
+        "log_q" not in facts or is_exact(log_q, facts["log_q"])
     )
-
-
-def _noise_adds_to_one(case, value):
-    if "log_cell" not in case.facts:
-        return True
-    total = (value[1].double().cpu() + case.facts["log_cell"]).exp().sum()
-    return _close(total.to(value[1].dtype), 1.0, double=1e-6)
 
 
 sigmoid_noise_wrong = Misconceptions()
@@ -731,7 +707,7 @@ _sigmoid_noise = Exercise(
             "integrates to one",
             "q is a density: in one dimension, integrated over u on a grid, it must give 1. "
             "Yours does not.",
-            _noise_adds_to_one,
+            adds_to_one("log_cell", 1, double=1e-6),
         ),
     ),
     misconceptions=tuple(sigmoid_noise_wrong),
@@ -889,13 +865,13 @@ _variational_bound = Exercise(
             "q is the density within the cell",
             "Where q(u|x) = p(x + u)/P(x), log p(x + u) − log q(u|x) is log P(x) for every draw. "
             "Yours is not.",
-            _is_fact("log_pmf"),
+            is_fact("log_pmf"),
         ),
         Property(
             "exact",
             "For a Gaussian and noise uniform on a part of the cell, two draws at the nodes of a "
             "quadratic give E_q log p(x + u) + log of the part's volume exactly. Yours do not.",
-            _is_fact("bound"),
+            is_fact("bound"),
         ),
         Property(
             "below log P(x)",
@@ -977,7 +953,7 @@ def _importance_weighted_cases(draw):
 
 
 def _is_above_variational(case, value):
-    return _at_most(dequantization.variational_bound(*case.args), value)
+    return at_most(dequantization.variational_bound(*case.args), value)
 
 
 def _draw_importance_weighted(axis, triples):
@@ -1106,12 +1082,12 @@ _importance_weighted_dequantization = Exercise(
             "Where every weight is P(x), as for q(u|x) = p(x + u)/P(x), or where weights and "
             "noise are those of a quadrature, the result is log P(x). Yours is not.",
             # In float64 the quadrature is exact to 1e-8, not better.
-            _is_fact("log_pmf", double=1e-7),
+            is_fact("log_pmf", double=1e-7),
         ),
         Property(
             "exact",
             "The weights ½ and ¼ average to ⅜, and ¾ and ¼ to ½. Yours do not.",
-            _is_fact("bound"),
+            is_fact("bound"),
         ),
         Property(
             "above the variational bound",
@@ -1171,7 +1147,9 @@ def _logit_cases(draw):
 def _knows_logit(case, value):
     z, log_det = value
     facts = case.facts
-    return "value" not in facts or (_close(z, facts["value"]) and _close(log_det, facts["log_det"]))
+    return "value" not in facts or (
+        is_exact(z, facts["value"]) and is_exact(log_det, facts["log_det"])
+    )
 
 
 def _keeps_mass(case, value):
@@ -1180,7 +1158,7 @@ def _keeps_mass(case, value):
     z, log_det = (part.double().cpu() for part in value)
     log_density = -0.5 * (z[:, 0] ** 2 + _LOG_2PI) + log_det
     mass = (log_density + case.facts["log_weights"]).exp().sum()
-    return _close(mass.to(value[1].dtype), case.facts["mass"], double=1e-7)
+    return is_exact(mass.to(value[1].dtype), case.facts["mass"], double=1e-7)
 
 
 logit_preprocess_wrong = Misconceptions()
@@ -1406,7 +1384,7 @@ _bits_per_dim = Exercise(
             "exact",
             "With all of 256 levels equally likely a dimension costs 8 bits, with two levels 1. "
             "Yours does not.",
-            _is_fact("bits"),
+            is_fact("bits"),
         ),
     ),
     misconceptions=tuple(bits_per_dim_wrong),

@@ -11,29 +11,13 @@ import torch
 
 from dgm_utils import elbo_surgery
 from dgm_utils.grading.check import Checker
+from dgm_utils.grading.compare import is_exact, is_fact
 from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
 
 # The expanded square z² − 2zμ + μ² is a right answer. In float32 it cancels: where the squares are
 # 2000 times the variance, as in some cases below, the result is off by some 10⁻⁴.
-_COARSE = {torch.float64: 1e-8, torch.float32: 1e-3}
-
-
-def _close(value, exact):
-    """Whether a value is an exact answer, up to the tolerance of its dtype."""
-    tolerance = _COARSE[value.dtype]
-    exact = torch.as_tensor(exact, dtype=torch.float64)
-    return torch.allclose(value.double().cpu(), exact, rtol=tolerance, atol=tolerance)
-
-
-def _is_fact(name, key=None):
-    """A statement about the cases that know the exact answer under this name."""
-
-    def holds(case, value):
-        if name not in case.facts:
-            return True
-        return _close(value if key is None else value[key], case.facts[name])
-
-    return holds
+_SINGLE = 1e-3
+_COARSE = {torch.float64: 1e-8, torch.float32: _SINGLE}
 
 
 def _posteriors(draw, n, latents):
@@ -93,7 +77,7 @@ def _adds_to_one(case, value):
     if "cell" not in case.facts:
         return True
     mass = value.double().exp().sum(0) * case.facts["cell"]
-    return _close(mass.to(value.dtype), torch.ones(mass.shape))
+    return is_exact(mass.to(value.dtype), torch.ones(mass.shape), single=_SINGLE)
 
 
 pairwise_log_prob_wrong = Misconceptions()
@@ -218,7 +202,7 @@ _pairwise_log_prob = Exercise(
             "exact",
             "z = 1 is ½ standard deviation from the mean of N(0, 2²), so its log-density there is "
             "−½ log 2π − log 2 − 1/8. Yours is not.",
-            _is_fact("log_prob"),
+            is_fact("log_prob", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(pairwise_log_prob_wrong),
@@ -447,7 +431,7 @@ _log_aggregated_posterior = Exercise(
             "exact",
             "Where all posteriors are the same, q(z) is any of them; at z = 1 the densities of "
             "N(−1, 2²) and N(1, 2²) average to ½ (1 + e^(−½))/√(8π). Yours do not.",
-            _is_fact("log_q"),
+            is_fact("log_q", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(log_aggregated_posterior_wrong),
@@ -584,7 +568,7 @@ _average_kl = Exercise(
             "KL(N(0, 2²) ‖ N(0, 1)) is 3/2 − log 2. For means (1, 2) and (0, 3) and variances 1 "
             "the divergences are 5/2 and 9/2, and average to 7/2. Where q is the prior it is 0. "
             "Yours is not.",
-            _is_fact("kl"),
+            is_fact("kl", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(average_kl_wrong),
@@ -821,13 +805,13 @@ _mutual_information = Exercise(
             "Where all posteriors are the same, or there is one, z says nothing of x: 0. Where "
             "none overlap it says all: log N. Where three of four are the same it is "
             "log 4 − ¾ log 3. Yours is not.",
-            _is_fact("information"),
+            is_fact("information", single=_SINGLE),
         ),
         Property(
             "two posteriors",
             "For N(−1, 2²) and N(1, 2²), at the samples −3 and 3, the log-ratio of a sample's own "
             "density to the average of both is log 2 − log(1 + e^(−3/2)). Yours is not.",
-            _is_fact("by_density"),
+            is_fact("by_density", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(mutual_information_wrong),
@@ -990,14 +974,14 @@ _mutual_information_from_index = Exercise(
             "Where all posteriors are the same, or there is one, z says nothing of the index: 0. "
             "Where none overlap it says all: log N. Where three of four are the same it is "
             "log 4 − ¾ log 3. Yours is not.",
-            _is_fact("information"),
+            is_fact("information", single=_SINGLE),
         ),
         Property(
             "two posteriors",
             "For N(−1, 2²) and N(1, 2²), at the samples −3 and 3, the index has the probabilities "
             "p and 1 − p with p = 1/(1 + e^(−3/2)), so the result is log 2 + p log p + "
             "(1 − p) log(1 − p). Yours is not.",
-            _is_fact("by_index"),
+            is_fact("by_index", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(mutual_information_from_index_wrong),
@@ -1159,7 +1143,7 @@ _marginal_kl = Exercise(
             "4 − log 4 + log(1 + e^(−3/2)). Where all posteriors are one Gaussian the "
             "marginal KL is its KL to the prior. Where none overlap it is the average of "
             "log q(z_i|x_i) − log p(z_i), less log N. Yours is not.",
-            _is_fact("marginal"),
+            is_fact("marginal", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(marginal_kl_wrong),
@@ -1207,7 +1191,7 @@ def _surgery_cases(draw):
 
 def _adds_up(case, value):
     total = value["reconstruction"] - value["mutual_information"] - value["marginal_kl"]
-    return _close(value["elbo"], total.double().cpu())
+    return is_exact(value["elbo"], total.double().cpu(), single=_SINGLE)
 
 
 elbo_surgery_wrong = Misconceptions()
@@ -1422,20 +1406,20 @@ _elbo_surgery = Exercise(
             "q is the posterior",
             "Where q(z|x) is the posterior, log p(x|z) + log p(z) − log q(z|x) is log p(x) for "
             "every z, so the ELBO is the average of log p(x_i), which is known here. Yours is not.",
-            _is_fact("elbo", "elbo"),
+            is_fact("elbo", "elbo", single=_SINGLE),
         ),
         Property(
             "exact information",
             "The mutual information is 0 where all posteriors are the same and log N where none "
             "overlap. Yours is not.",
-            _is_fact("information", "mutual_information"),
+            is_fact("information", "mutual_information", single=_SINGLE),
         ),
         Property(
             "exact marginal KL",
             "Where all posteriors are one Gaussian the marginal KL is its KL to the prior; where "
             "none overlap it is the average of log q(z_i|x_i) − log p(z_i), less log N. Yours is "
             "not.",
-            _is_fact("marginal", "marginal_kl"),
+            is_fact("marginal", "marginal_kl", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(elbo_surgery_wrong),

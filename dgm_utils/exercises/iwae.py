@@ -12,28 +12,13 @@ import torch.nn.functional as F
 
 from dgm_utils import iwae
 from dgm_utils.grading.check import Checker
+from dgm_utils.grading.compare import adds_to_one, at_most, is_exact, is_fact
 from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
 
+# What an exact answer may be off by in float32: eighty eps.
+_SINGLE = 1e-5
 # Log-weights of 10⁴ are a thousandth apart in float32, and a right answer may round a few times.
 _COARSE = {torch.float64: 1e-8, torch.float32: 5e-3}
-
-
-def _close(value, exact, double=1e-8, single=1e-5):
-    """Whether a value is an exact answer, up to a tolerance for the value's own dtype."""
-    tolerance = single if value.dtype == torch.float32 else double
-    exact = torch.as_tensor(exact, dtype=torch.float64)
-    return torch.allclose(value.double().cpu(), exact, rtol=tolerance, atol=tolerance)
-
-
-def _at_most(lower, upper):
-    """Whether `lower ≤ upper` everywhere, up to rounding."""
-    tolerance = 1e-5 if lower.dtype == torch.float32 else 1e-8
-    return bool((lower <= upper + tolerance * (1 + upper.abs())).all())
-
-
-def _is_fact(name):
-    """A statement about the cases that know the exact answer under this name."""
-    return lambda case, value: name not in case.facts or _close(value, case.facts[name])
 
 
 # --- log_importance_weights -----------------------------------------------------------------------
@@ -88,13 +73,6 @@ def _weight_cases(draw):
     z, mean, log_var = encoded(k, b, 4)
     args = (draw.bernoulli(d, b).T, draw.normal(d, b, k).permute(2, 1, 0), z, mean, log_var)
     yield Case("arguments that are not contiguous in memory", args, wrt=(1, 2, 3, 4))
-
-
-def _adds_to_one(case, value):
-    if "log_cell" not in case.facts:
-        return True
-    total = (value.double().cpu() + case.facts["log_cell"]).exp().sum()
-    return _close(total.to(value.dtype), 1.0, double=1e-6, single=1e-4)
 
 
 log_importance_weights_wrong = Misconceptions()
@@ -242,13 +220,13 @@ _log_importance_weights = Exercise(
             "adds to one",
             "The weights times q, integrated over z and summed over every image of two pixels, "
             "must give 1, because they are p(x, z). Yours do not.",
-            _adds_to_one,
+            adds_to_one("log_cell", double=1e-6),
         ),
         Property(
             "q is the posterior",
             "Where q(z|x) is the posterior, log p(x, z) − log q(z|x) is log p(x) for every z. "
             "Yours is not.",
-            _is_fact("log_px"),
+            is_fact("log_px", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(log_importance_weights_wrong),
@@ -358,13 +336,13 @@ _multi_sample_elbo = Exercise(
             "average",
             "For the log-weights −1, −2, −6 the estimate is −3, and for 2, 0, 7 it is 3. "
             "Yours is not.",
-            _is_fact("elbo"),
+            is_fact("elbo", single=_SINGLE),
         ),
         Property(
             "below the bound",
             "By Jensen's inequality the average of the logs is at most the log of the average. "
             "Yours is above it.",
-            lambda case, value: _at_most(value, iwae.iwae_bound(case.args[0])),
+            lambda case, value: at_most(value, iwae.iwae_bound(case.args[0])),
         ),
     ),
     misconceptions=tuple(multi_sample_elbo_wrong),
@@ -412,12 +390,12 @@ def _bound_cases(draw):
 
 def _is_between(case, value):
     log_w = case.args[0]
-    return _at_most(log_w.mean(0), value) and _at_most(value, log_w.amax(0))
+    return at_most(log_w.mean(0), value) and at_most(value, log_w.amax(0))
 
 
 def _is_first_weight(case, value):
     log_w = case.args[0]
-    return len(log_w) > 1 or _close(value, log_w[0].double().cpu())
+    return len(log_w) > 1 or is_exact(value, log_w[0].double().cpu(), single=_SINGLE)
 
 
 def _draw_bound(axis, triples):
@@ -562,7 +540,7 @@ _iwae_bound = Exercise(
             "exact",
             "Weights 1, 2, 3 average to 2, whatever factor e^c they share, so the bound is "
             "log 2 + c. Yours is not.",
-            _is_fact("bound"),
+            is_fact("bound", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(iwae_bound_wrong),
@@ -605,10 +583,10 @@ def _is_between_bounds(case, value):
     log_w, m = case.args
     elbo, bound = log_w.mean(0), torch.logsumexp(log_w, 0) - math.log(len(log_w))
     if m == 1:
-        return _close(value, elbo.double().cpu())
+        return is_exact(value, elbo.double().cpu(), single=_SINGLE)
     if m == len(log_w):
-        return _close(value, bound.double().cpu())
-    return _at_most(elbo, value) and _at_most(value, bound)
+        return is_exact(value, bound.double().cpu(), single=_SINGLE)
+    return at_most(elbo, value) and at_most(value, bound)
 
 
 subset_bound_wrong = Misconceptions()
@@ -731,7 +709,7 @@ _subset_bound = Exercise(
             "exact",
             "Three of the six pairs of the weights 1, 1, 1, 3 average to 1 and three to 2, so the "
             "result is ½ log 2. Yours is not.",
-            _is_fact("bound"),
+            is_fact("bound", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(subset_bound_wrong),
@@ -769,7 +747,7 @@ def _gradient_weight_cases(draw):
 
 
 def _sums_to_one(case, value):
-    return _close(value.sum(0), torch.ones(value.shape[1]), single=_COARSE[torch.float32])
+    return is_exact(value.sum(0), torch.ones(value.shape[1]), single=_COARSE[torch.float32])
 
 
 iwae_gradient_weights_wrong = Misconceptions()
@@ -880,7 +858,7 @@ _iwae_gradient_weights = Exercise(
         Property(
             "exact",
             "Weights 1, 2, 5 normalize to 1/8, 1/4, 5/8. Yours do not.",
-            _is_fact("weights"),
+            is_fact("weights", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(iwae_gradient_weights_wrong),
@@ -934,7 +912,7 @@ def _q_iw_cases(draw):
 
 def _is_log_q(case, value):
     _, log_w_rest, log_q_first = case.args
-    return len(log_w_rest) > 0 or _close(value, log_q_first.double().cpu())
+    return len(log_w_rest) > 0 or is_exact(value, log_q_first.double().cpu(), single=_SINGLE)
 
 
 q_iw_log_prob_wrong = Misconceptions()
@@ -1047,13 +1025,13 @@ _q_iw_log_prob = Exercise(
             "exact",
             "Where all K weights are equal q_IW is q; where w(z) = 3 and the other weight is 1 it "
             "is 3/2 of it. Yours is not.",
-            _is_fact("log_q_iw"),
+            is_fact("log_q_iw", single=_SINGLE),
         ),
         Property(
             "integrates to one",
             "Averaged over z_2 ~ q and integrated over z, q_IW must give 1: q_EW is a density. "
             "Yours is not.",
-            _adds_to_one,
+            adds_to_one("log_cell", double=1e-6),
         ),
     ),
     misconceptions=tuple(q_iw_log_prob_wrong),
@@ -1199,7 +1177,7 @@ _gradient_snr = Exercise(
             "exact",
             "The estimates 10 and 30 have mean 20 and standard deviation 10√2, so their ratio is "
             "√2. Yours is not.",
-            _is_fact("snr"),
+            is_fact("snr", single=_SINGLE),
         ),
     ),
     misconceptions=tuple(gradient_snr_wrong),

@@ -14,30 +14,13 @@ from torch import nn
 
 from dgm_utils import latent_variable_models as reference
 from dgm_utils.grading.check import Checker
+from dgm_utils.grading.compare import at_most, is_exact, is_fact
 from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
 
 # The expanded square x² − 2xμ + μ² and (z − μ)/σ² are right answers and cancel in float32.
 _CANCELS = {torch.float64: 1e-8, torch.float32: 1e-3}
 # Log-likelihoods of 10⁴ are a thousandth apart in float32.
 _COARSE = {torch.float64: 1e-8, torch.float32: 5e-3}
-
-
-def _close(value, exact, double=1e-8, single=1e-4):
-    """Whether a value is an exact answer, up to a tolerance for the value's own dtype."""
-    tolerance = single if value.dtype == torch.float32 else double
-    exact = torch.as_tensor(exact, dtype=torch.float64)
-    return torch.allclose(value.double().cpu(), exact, rtol=tolerance, atol=tolerance)
-
-
-def _at_most(lower, upper):
-    """Whether `lower ≤ upper` everywhere, up to rounding."""
-    tolerance = 1e-5 if lower.dtype == torch.float32 else 1e-8
-    return bool((lower <= upper + tolerance * (1 + upper.abs())).all())
-
-
-def _is_fact(name):
-    """A statement about the cases that know the exact answer under this name."""
-    return lambda case, value: name not in case.facts or _close(value, case.facts[name])
 
 
 def _averages_to(name):
@@ -47,7 +30,7 @@ def _averages_to(name):
         if name not in case.facts:
             return True
         average = case.facts["node_weights"] @ value.double().cpu()
-        return _close(average.to(value.dtype), case.facts[name])
+        return is_exact(average.to(value.dtype), case.facts[name])
 
     return holds
 
@@ -91,12 +74,12 @@ def _naive_cases(draw):
 
 
 def _is_unbiased(case, value):
-    return "likelihood" not in case.facts or _close(value.exp().mean(), case.facts["likelihood"])
+    return "likelihood" not in case.facts or is_exact(value.exp().mean(), case.facts["likelihood"])
 
 
 def _is_between(case, value):
     log_px = case.args[0]
-    return _at_most(log_px.mean(0), value) and _at_most(value, log_px.amax(0))
+    return at_most(log_px.mean(0), value) and at_most(value, log_px.amax(0))
 
 
 naive_log_likelihood_wrong = Misconceptions()
@@ -212,7 +195,7 @@ _naive_log_likelihood = Exercise(
             "exact",
             "Likelihoods 1, 2, 3 average to 2, whatever factor e^c they share, so the result is "
             "log 2 + c. Yours is not.",
-            _is_fact("log_px"),
+            is_fact("log_px"),
         ),
         Property(
             "unbiased",
@@ -290,7 +273,7 @@ def _e_step_cases(draw):
 
 
 def _rows_sum_to_one(case, value):
-    return _close(value.sum(1), torch.ones(value.shape[0]), single=_CANCELS[torch.float32])
+    return is_exact(value.sum(1), torch.ones(value.shape[0]), single=_CANCELS[torch.float32])
 
 
 def _draw_responsibilities(axis, triples):
@@ -464,7 +447,7 @@ _e_step = Exercise(
             "exact",
             "Here Bayes' rule can be worked out by hand: components with equal densities share x "
             "as their weights do, and the far nearer one takes it all. Yours do not.",
-            _is_fact("share"),
+            is_fact("share"),
         ),
     ),
     misconceptions=tuple(e_step_wrong),
@@ -519,7 +502,7 @@ def _m_step_cases(draw):
 
 def _is_exact_maximum(case, value):
     exact = case.facts.get("exact")
-    return exact is None or all(map(_close, value, exact))
+    return exact is None or all(map(is_exact, value, exact))
 
 
 def _keeps_the_moments(case, value):
@@ -531,7 +514,7 @@ def _keeps_the_moments(case, value):
     variance = weights @ (variances + (means - mean) ** 2)
     right = rows.mean(0), rows.var(0, correction=0)
     pairs = zip((mean, variance), right, strict=True)
-    return all(_close(got.to(x.dtype), want, single=1e-3) for got, want in pairs)
+    return all(is_exact(got.to(x.dtype), want, single=1e-3) for got, want in pairs)
 
 
 m_step_wrong = Misconceptions()
@@ -711,7 +694,7 @@ _m_step = Exercise(
         Property(
             "weights sum to one",
             "The weights of a mixture sum to one. Yours do not.",
-            lambda case, value: _close(value[0].sum(), 1.0),
+            lambda case, value: is_exact(value[0].sum(), 1.0),
         ),
         Property(
             "exact",
@@ -782,7 +765,7 @@ def _has_the_moments(case, value):
     centred = z - z.mean(0)
     right = mean[0], scale_tril[0] @ scale_tril[0].T
     found = z.mean(0), centred.T @ centred / len(z)
-    return all(_close(f.to(value.dtype), r) for f, r in zip(found, right, strict=True))
+    return all(is_exact(f.to(value.dtype), r) for f, r in zip(found, right, strict=True))
 
 
 reparameterize_wrong = Misconceptions()
@@ -880,7 +863,7 @@ _reparameterize = Exercise(
         Property(
             "exact",
             "With μ = (1, 2), L = ((2, 0), (1, 3)) and ε = (1, −1), z is (3, 0). Yours is not.",
-            _is_fact("z"),
+            is_fact("z"),
         ),
     ),
     misconceptions=tuple(reparameterize_wrong),
@@ -1027,13 +1010,13 @@ _gaussian_kl = Exercise(
         Property(
             "not negative",
             "A KL divergence is not negative. Yours is.",
-            lambda case, value: _at_most(torch.zeros_like(value), value),
+            lambda case, value: at_most(torch.zeros_like(value), value),
         ),
         Property(
             "exact",
             "From the prior to itself the KL is 0, and in one dimension ∫ q log(q/p) dz can be "
             "added up on a grid. Yours is different.",
-            _is_fact("kl"),
+            is_fact("kl"),
         ),
     ),
     misconceptions=tuple(gaussian_kl_wrong),
@@ -1075,7 +1058,7 @@ def _bernoulli_cases(draw):
 
 
 def _probabilities_add_to_one(case, value):
-    return "all" not in case.facts or _close(value.exp().sum(), 1.0)
+    return "all" not in case.facts or is_exact(value.exp().sum(), 1.0)
 
 
 bernoulli_log_likelihood_wrong = Misconceptions()
@@ -1182,7 +1165,7 @@ _bernoulli_log_likelihood = Exercise(
         Property(
             "not positive",
             "A probability is at most 1, so its log is not positive. Yours is.",
-            lambda case, value: _at_most(value, torch.zeros_like(value)),
+            lambda case, value: at_most(value, torch.zeros_like(value)),
         ),
         Property(
             "adds to one",
@@ -1193,7 +1176,7 @@ _bernoulli_log_likelihood = Exercise(
             "exact",
             "Pixels with p = ½ and 1 − p = ¼ have the log-likelihood −log 8, and one pixel against "
             "a logit of ±100 costs 100 nats. Yours does not say so.",
-            _is_fact("log_px"),
+            is_fact("log_px"),
         ),
     ),
     misconceptions=tuple(bernoulli_log_likelihood_wrong),
@@ -1411,7 +1394,7 @@ _gaussian_elbo = Exercise(
             "exact",
             "Where the decoder ignores z and q is the prior the ELBO is log p(x); one pixel with "
             "p = ½ and q = N(1, 4) has −2. Yours is different.",
-            _is_fact("elbo"),
+            is_fact("elbo"),
         ),
         Property(
             "averages to the ELBO",
@@ -1637,7 +1620,7 @@ _score_function_gradient = Exercise(
             "exact",
             "For f(z) = z², mean 1, std 2 and noise −1, 0, 2 the estimates are −½, 0, 25. Yours "
             "are not.",
-            _is_fact("exact"),
+            is_fact("exact"),
         ),
         Property(
             "unbiased",
@@ -1776,7 +1759,7 @@ _pathwise_gradient = Exercise(
             "exact",
             "For f(z) = z², mean 1, std 2 and noise −1, 0, 2 the estimates are −2, 2, 10. Yours "
             "are not.",
-            _is_fact("exact"),
+            is_fact("exact"),
         ),
         Property(
             "unbiased",

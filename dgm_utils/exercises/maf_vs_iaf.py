@@ -11,32 +11,12 @@ import torch
 
 from dgm_utils import maf_vs_iaf
 from dgm_utils.grading.check import Checker
+from dgm_utils.grading.compare import is_exact, is_fact
 from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
 from dgm_utils.grading.observe import Counted, cotangent, tensors
 
 # The networks of the cases are defined here, and the student's function calls them.
 _NETWORKS = ("dgm_utils.exercises.maf_vs_iaf",)
-
-
-def _close(value, exact, double=1e-8, single=1e-4):
-    """Whether a value is an exact answer, up to a tolerance for the value's own dtype."""
-    tolerance = single if value.dtype == torch.float32 else double
-    exact = torch.as_tensor(exact, dtype=torch.float64).cpu()
-    return torch.allclose(value.double().cpu(), exact, rtol=tolerance, atol=tolerance)
-
-
-def _is_fact(name, which=None):
-    """A statement about the cases that know the exact answer under this name.
-
-    `which` picks one of several results.
-    """
-
-    def holds(case, value):
-        if name not in case.facts:
-            return True
-        return _close(value if which is None else value[which], case.facts[name])
-
-    return holds
 
 
 def _jacobian_log_det(function, points):
@@ -434,7 +414,7 @@ def _is_gaussian_density(case, value):
     noise = (x.double() - mu) / torch.exp(log_sigma)
     expected = -(0.5 * noise**2 + log_sigma).sum(1)
     got = -0.5 * (z**2).sum(1) + log_det
-    return _close(got.to(value[0].dtype), expected)
+    return is_exact(got.to(value[0].dtype), expected)
 
 
 def _integrates_to_one(case, value):
@@ -443,7 +423,7 @@ def _integrates_to_one(case, value):
     z, log_det = (part.double() for part in value)
     log_density = log_det - 0.5 * (z**2).sum(1) - math.log(2 * math.pi)
     total = log_density.exp().sum() * case.facts["cell"]
-    return _close(total.to(value[0].dtype), 1.0, double=1e-6)
+    return is_exact(total.to(value[0].dtype), 1.0, double=1e-6)
 
 
 maf_forward_wrong = Misconceptions()
@@ -553,7 +533,7 @@ _maf_forward = Exercise(
         Property(
             "the Jacobian's determinant",
             "Differentiating z(x) gives another log-determinant than the one you return.",
-            _is_fact("log_det", 1),
+            is_fact("log_det", 1),
         ),
         Property(
             "a Gaussian autoregressive model",
@@ -614,7 +594,7 @@ def _comes_back(function):
             back = function(value, *net(value))
         scale = start.abs().max().clamp(min=1.0)
         # Dividing by σ = e⁻⁸ on the way back makes rounding 3000 times larger.
-        return _close(back / scale, (start / scale).double(), double=1e-8, single=1e-2)
+        return is_exact(back / scale, (start / scale).double(), double=1e-8, single=1e-2)
 
     return holds
 
@@ -882,7 +862,7 @@ _iaf_inverse = Exercise(
         Property(
             "the Jacobian's determinant",
             "Differentiating x(z) gives another log-determinant than the one you return.",
-            _is_fact("log_det", 1),
+            is_fact("log_det", 1),
         ),
         Property(
             "scaled, then shifted",
@@ -1153,12 +1133,12 @@ _coupling_forward = Exercise(
         Property(
             "the first stay",
             "The first `split` coordinates of z are those of x. Yours are not.",
-            lambda case, value: _close(value[0][:, : case.args[2]], case.facts["first"]),
+            lambda case, value: is_exact(value[0][:, : case.args[2]], case.facts["first"]),
         ),
         Property(
             "the Jacobian's determinant",
             "Differentiating z(x) gives another log-determinant than the one you return.",
-            _is_fact("log_det", 1),
+            is_fact("log_det", 1),
         ),
     ),
     misconceptions=tuple(coupling_forward_wrong),
@@ -1226,7 +1206,7 @@ def _is_the_coupling_layer(case, value):
     size = scale * (x.abs() + mu.abs()) + 1
     tolerance = 1e-4 if x.dtype == torch.float32 else 1e-8
     same = ((x - mu) * scale - z).abs() <= tolerance * size
-    return bool(same.all()) and _close(-log_sigma.sum(1), log_scale.sum(1))
+    return bool(same.all()) and is_exact(-log_sigma.sum(1), log_scale.sum(1))
 
 
 coupling_as_maf_wrong = Misconceptions()
@@ -1518,13 +1498,13 @@ _reverse_kl = Exercise(
             "the flow is the target",
             "Where the flow's density is the target's, log p(x) − log π(x) is 0 for every draw "
             "(and −3 where π is too large by e³). Yours is not.",
-            _is_fact("log_ratio"),
+            is_fact("log_ratio"),
         ),
         Property(
             "the KL divergence of two Gaussians",
             "For these z the average over the draws is exactly the KL divergence of two Gaussians. "
             "Yours is not.",
-            lambda case, value: "kl" not in case.facts or _close(value.mean(), case.facts["kl"]),
+            lambda case, value: "kl" not in case.facts or is_exact(value.mean(), case.facts["kl"]),
         ),
     ),
     misconceptions=tuple(reverse_kl_wrong),
@@ -1634,12 +1614,12 @@ _distillation_loss = Exercise(
             "the student is the teacher",
             "Where the student's density is the teacher's, the loss is 0 whatever was drawn. "
             "Yours is not.",
-            _is_fact("log_ratio"),
+            is_fact("log_ratio"),
         ),
         Property(
             "the KL divergence of two Gaussians",
             "For these z the loss is the KL divergence of two Gaussians, exactly. Yours is not.",
-            _is_fact("kl"),
+            is_fact("kl"),
         ),
     ),
     misconceptions=tuple(distillation_loss_wrong),

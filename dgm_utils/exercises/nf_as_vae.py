@@ -12,6 +12,7 @@ from torch import nn
 
 from dgm_utils import nf_as_vae
 from dgm_utils.grading.check import Checker
+from dgm_utils.grading.compare import is_exact, is_fact
 from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
 
 # The flows and bases handed to the functions are defined here.
@@ -146,24 +147,12 @@ def _sigma(draw, low, high):
 # --- Properties -----------------------------------------------------------------------------------
 
 
-def _close(value, exact, double=1e-8, single=1e-4):
-    """Whether a value is an exact answer, up to a tolerance for the value's own dtype."""
-    tolerance = single if value.dtype == torch.float32 else double
-    exact = torch.as_tensor(exact, dtype=torch.float64)
-    return torch.allclose(value.double().cpu(), exact, rtol=tolerance, atol=tolerance)
-
-
-def _is_fact(name):
-    """A statement about the cases that know the exact answer under this name."""
-    return lambda case, value: name not in case.facts or _close(value, case.facts[name])
-
-
 def _adds_to_one(case, value):
     """The density on a grid of evenly spaced points, where the case knows their distance."""
     if "cell" not in case.facts:
         return True
     total = value.double().exp().sum() * case.facts["cell"]
-    return _close(total.to(value.dtype), 1.0, double=1e-6, single=1e-3)
+    return is_exact(total.to(value.dtype), 1.0, double=1e-6, single=1e-3)
 
 
 # --- flow_log_likelihood --------------------------------------------------------------------------
@@ -296,7 +285,7 @@ _flow_log_likelihood = Exercise(
             "exact",
             "If z = 2x has the mean 1 and the standard deviation 1, x has ½ and ½, and log p(½) = "
             "log 2 − ½ log 2π. Yours is not.",
-            _is_fact("log_px"),
+            is_fact("log_px"),
         ),
         Property(
             "adds to one",
@@ -375,7 +364,7 @@ def _planar_cases(draw):
 def _moves_as_known(case, value):
     if "moved" not in case.facts:
         return True
-    return _close(value[0], case.facts["moved"]) and _close(value[1], case.facts["log_det"])
+    return is_exact(value[0], case.facts["moved"]) and is_exact(value[1], case.facts["log_det"])
 
 
 def _stretches_as_it_moves(case, value):
@@ -386,7 +375,7 @@ def _stretches_as_it_moves(case, value):
     slope = log_det.double().exp()
     total = (slope.sum() - 0.5 * (slope[0] + slope[-1])) * case.facts["cell"]
     ends = (moved[-1, 0] - moved[0, 0]).item()
-    return _close(total.to(moved.dtype), ends, double=1e-6, single=1e-3)
+    return is_exact(total.to(moved.dtype), ends, double=1e-6, single=1e-3)
 
 
 def _never_turns_back(case, value):
@@ -701,7 +690,7 @@ _flow_posterior_log_prob = Exercise(
         Property(
             "exact",
             "N(0, 1) stretched by 2 three times is N(0, 8²). Yours is not.",
-            _is_fact("log_qk"),
+            is_fact("log_qk"),
         ),
     ),
     misconceptions=tuple(flow_posterior_log_prob_wrong),
@@ -818,12 +807,12 @@ _flow_elbo = Exercise(
             "exact",
             "With log p(x, z_K) = −5, log q(z_0) = −1 and log-dets ½ and ¼, log q_K is −1.75 and "
             "the ELBO −3.25. Yours is not.",
-            _is_fact("elbo"),
+            is_fact("elbo"),
         ),
         Property(
             "q_K is the posterior",
             "Where q_K is the posterior, every sample's bound is log p(x). Yours is not.",
-            _is_fact("log_px"),
+            is_fact("log_px"),
         ),
     ),
     misconceptions=tuple(flow_elbo_wrong),
@@ -978,7 +967,7 @@ _noisy_decoder_log_prob = Exercise(
             "exact",
             "In two dimensions and with σ = ½, log p(x|z) is log 4 − log 2π at x = g(z), and ½ "
             "less one σ beside it. Yours is not.",
-            _is_fact("log_px"),
+            is_fact("log_px"),
         ),
         Property(
             "adds to one",
@@ -1044,7 +1033,7 @@ def _encoder_cases(draw):
 def _encodes_as_known(case, value):
     if "log_q" not in case.facts:
         return True
-    return _close(value[0], case.facts["z"]) and _close(value[1], case.facts["log_q"])
+    return is_exact(value[0], case.facts["z"]) and is_exact(value[1], case.facts["log_q"])
 
 
 def _q_adds_to_one(case, value):
@@ -1052,7 +1041,7 @@ def _q_adds_to_one(case, value):
         return True
     z, log_q = value
     total = log_q.double().exp().sum() * (z[1:, 0] - z[:-1, 0]).double().abs().mean()
-    return _close(total.to(z.dtype), 1.0, double=1e-6, single=1e-3)
+    return is_exact(total.to(z.dtype), 1.0, double=1e-6, single=1e-3)
 
 
 noisy_encoder_wrong = Misconceptions()
@@ -1508,7 +1497,7 @@ _relaxed_elbo = Exercise(
             "For z = W(x − c) with a Gaussian base, the expected bound is the flow's "
             "log-likelihood less ½ σ² times the sum of the squares of W, in units of the base's "
             "standard deviations. Yours is not.",
-            _is_fact("elbo"),
+            is_fact("elbo"),
         ),
         Property(
             "tends to the likelihood",

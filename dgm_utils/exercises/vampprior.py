@@ -15,6 +15,7 @@ from torch import nn
 from dgm_utils import vampprior
 from dgm_utils.data import digits
 from dgm_utils.grading.check import Checker
+from dgm_utils.grading.compare import adds_to_one, is_fact
 from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
 
 # The expanded square z² − 2zμ + μ² is a right answer and cancels in float32.
@@ -22,20 +23,6 @@ _EXPANDED = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 # Cases hand over an encoder that lives here, so its code runs inside the student's function.
 _OWN_ENCODER = ("dgm_utils.exercises.vampprior",)
-
-
-def _close(value, exact, double=1e-8, single=1e-5):
-    """Whether a value is an exact answer, up to a tolerance for the value's own dtype."""
-    tolerance = single if value.dtype == torch.float32 else double
-    exact = torch.as_tensor(exact, dtype=torch.float64)
-    return torch.allclose(value.double().cpu(), exact, rtol=tolerance, atol=tolerance)
-
-
-def _is_fact(name, single=1e-5):
-    """A statement about the cases that know the exact answer under this name."""
-    return lambda case, value: (
-        name not in case.facts or _close(value, case.facts[name], single=single)
-    )
 
 
 class _Encoder(nn.Module):
@@ -69,13 +56,6 @@ def _plane(draw):
     axis = torch.linspace(-8.4, 8.4, 29, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)
     return draw.tensor(points), 2 * math.log(0.6)
-
-
-def _integrates_to_one(case, value):
-    if "log_cell" not in case.facts:
-        return True
-    total = (value.double().cpu() + case.facts["log_cell"]).exp().sum()
-    return _close(total.to(value.dtype), 1.0, double=1e-6, single=1e-4)
 
 
 # --- mixture_log_prob -----------------------------------------------------------------------------
@@ -243,13 +223,13 @@ _mixture_log_prob = Exercise(
             "exact",
             "Where all components look the same, or there is one only, the mixture is that "
             "Gaussian. Yours is not.",
-            _is_fact("log_prob", single=1e-3),
+            is_fact("log_prob", single=1e-3),
         ),
         Property(
             "integrates to one",
             "A density integrates to 1: over a grid of two dimensions the densities times the "
             "area of a cell must add to 1. Yours do not.",
-            _integrates_to_one,
+            adds_to_one("log_cell", double=1e-6),
         ),
     ),
     misconceptions=tuple(mixture_log_prob_wrong),
@@ -390,7 +370,7 @@ _monte_carlo_kl = Exercise(
             "exact",
             "Where the KL divergence is known, the average over these samples is equal to it. "
             "Yours is not.",
-            _is_fact("kl", single=1e-4),
+            is_fact("kl", single=1e-4),
         ),
     ),
     misconceptions=tuple(monte_carlo_kl_wrong),
@@ -765,13 +745,13 @@ _vampprior_log_prob = Exercise(
             "aggregated posterior",
             "With the data as pseudo-inputs, the VampPrior is the aggregated posterior, "
             "1/N Σ_n q(z|x_n). Yours is not.",
-            _is_fact("log_prob", single=1e-3),
+            is_fact("log_prob", single=1e-3),
         ),
         Property(
             "integrates to one",
             "A prior integrates to 1: over a grid of two latents the densities times the area of "
             "a cell must add to 1. Yours do not.",
-            _integrates_to_one,
+            adds_to_one("log_cell", double=1e-6),
         ),
     ),
     misconceptions=tuple(vampprior_log_prob_wrong),
@@ -933,7 +913,7 @@ _sample_vampprior = Exercise(
             "mean and standard deviation",
             "With noise 0 a sample is the mean of its component, with noise ±1 one standard "
             "deviation away from it. Yours is not.",
-            _is_fact("samples", single=1e-4),
+            is_fact("samples", single=1e-4),
         ),
     ),
     misconceptions=tuple(sample_vampprior_wrong),
@@ -988,13 +968,6 @@ def _hierarchical_cases(draw):
     yield Case("data points 10⁴ apart", args, everything)
     args = tuple(draw.normal(b, 5).unbind(1))
     yield Case("arguments that are not contiguous in memory", args, everything)
-
-
-def _adds_to_one(case, value):
-    if "log_q" not in case.facts:
-        return True
-    total = (value.double().cpu() + case.facts["log_q"]).exp().sum()
-    return _close(total.to(value.dtype), 1.0)
 
 
 hierarchical_elbo_wrong = Misconceptions()
@@ -1086,13 +1059,13 @@ _hierarchical_elbo = Exercise(
             "exact",
             "Where q is the posterior, log p(x, z1, z2) − log q(z1, z2|x) is log p(x). "
             "Yours is not.",
-            _is_fact("elbo", single=1e-4),
+            is_fact("elbo", single=1e-4),
         ),
         Property(
             "adds to one",
             "q times the exponential of your result is p(x, z1, z2), which adds to 1 over every "
             "x, z1 and z2 of a binary model. Yours does not.",
-            _adds_to_one,
+            adds_to_one("log_q", single=1e-5),
         ),
     ),
     misconceptions=tuple(hierarchical_elbo_wrong),

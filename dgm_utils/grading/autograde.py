@@ -16,15 +16,17 @@ from pathlib import Path
 
 import nbformat
 from nbconvert import NotebookExporter
+from nbformat import NotebookNode
 from nbgrader.api import MissingEntry
 from nbgrader.converters import Autograde
 
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError, error_of
-from dgm_utils.grading.execute import end_with_parent, execute_text, is_graded
+from dgm_utils.grading.execute import execute_text, is_graded
 from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
 from dgm_utils.grading.mend import mended
 from dgm_utils.grading.preprocess import ExecuteAndMark, executed_folder, executed_path
+from dgm_utils.grading.startup import begin_worker
 
 # Columns that hold several entries, separated by semicolons.
 _LISTS = ("misconceptions", "copies", "mended")
@@ -95,28 +97,16 @@ def grade_class(
 
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    course.api.config.ExecuteAndMark.sandbox = jailed
-    grader = ExecuteAndMark(config=course.api.config).grader(course.folders, assignment)
-    executed = executed_folder(course.folders, assignment)
-    for folder in (executed, course.grading / "graded" / assignment, course.grading / "reports"):
-        remove_halves(folder)
-    if regrade:
-        shutil.rmtree(executed, ignore_errors=True)
-    records = []
-    for student in students:
-        record = _Record(course, assignment, student, grader)
-        if regrade:
-            # All of them first: a run that is killed on the way leaves no old result to trust.
-            record.forget()
-        records.append(record)
-    todo = []
-    for record in records:
-        if result := record.read():
-            yield result
-        else:
-            todo.append(record)
-    jobs = min(jobs or os.cpu_count() or 1, max(len(todo), 1))
+    jobs = min(jobs or os.cpu_count() or 1, len(students))
     with _executor(jobs, cluster) as executor:
+        course.api.config.ExecuteAndMark.sandbox = jailed
+        grader = ExecuteAndMark(config=course.api.config).grader(course.folders, assignment)
+        todo = []
+        for record in _records(course, assignment, students, grader, regrade):
+            if result := record.read():
+                yield result
+            else:
+                todo.append(record)
         folder = None if cluster else str(grader.sandbox.folder)
         execute = functools.partial(
             execute_text, contents=grader.contents, folder=folder, rules=grader.rules
@@ -150,12 +140,29 @@ def grade_class(
                 yield record.grade()
 
 
+def _records(course, assignment, students, grader, regrade):
+    """One for each submission, once the halves that a killed run left are gone."""
+    executed = executed_folder(course.folders, assignment)
+    for folder in (executed, course.grading / "graded" / assignment, course.grading / "reports"):
+        remove_halves(folder)
+    records = [_Record(course, assignment, student, grader) for student in students]
+    if regrade:
+        shutil.rmtree(executed, ignore_errors=True)
+        for record in records:
+            # All of them first: a run that is killed on the way leaves no old result to trust.
+            record.forget()
+    return records
+
+
 @contextlib.contextmanager
 def _executor(jobs, cluster):
     """Where notebooks are executed: processes here, or a cluster's."""
     if not cluster:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, end_with_parent) as executor:
+        with ProcessPoolExecutor(jobs, context, begin_worker) as executor:
+            for _ in range(jobs):
+                # Has a worker start, which would otherwise wait for the first notebook.
+                executor.submit(os.getpid)
             yield executor
         return
     try:
@@ -226,6 +233,7 @@ class _Record:
         self.executed = executed_path(
             folders, self._assignment, self.student, notebook, self._version
         )
+        self._sanitized = notebook
         return text
 
     def keep(self, text):
@@ -235,16 +243,26 @@ class _Record:
     def grade(self):
         """Mark and record through nbgrader, then remember."""
         self.forget()
-        result = grade(self._course, self._assignment, self.student)
+        result = grade(self._course, self._assignment, self.student, self._sanitized)
         self.executed.unlink(missing_ok=True)
         # A failure here may be the machine's, and is tried again by the next run.
         return result if result.state == FAILED else self.write(result)
 
 
-def grade(course: Course, assignment: str, student: str) -> Result:
-    """Have nbgrader autograde one submission; what is wrong with it becomes the result's reason."""
+def grade(
+    course: Course, assignment: str, student: str, sanitized: NotebookNode | None = None
+) -> Result:
+    """Have nbgrader autograde one submission; what is wrong with it becomes the result's reason.
+
+    Args:
+        course: the course folder.
+        assignment: its name.
+        student: whose submission.
+        sanitized: what nbgrader's sanitizing makes of it, if that was done before.
+
+    """
     course.remove_student_files(student, assignment)
-    outcome = course.api.autograde(assignment, student)
+    outcome = course.autograde(student, assignment, sanitized)
     if not outcome["success"]:
         return Result(student, FAILED, error_of(outcome))
     return _recorded(course, assignment, student)

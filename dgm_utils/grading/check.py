@@ -10,7 +10,7 @@ import torch
 
 from dgm_utils.grading.exercise import Exercise
 from dgm_utils.grading.judge import Observed, Verdict, judge, make_task
-from dgm_utils.grading.observe import observe_task
+from dgm_utils.grading.observe import observe_task, warm_up
 from dgm_utils.grading.render import WIDTH, as_html, as_text, draw, in_short
 
 # The verdict as data, beside what the student reads: the grader's report counts these.
@@ -38,6 +38,8 @@ class Checker:
         self.exercises = {exercise.name: exercise for exercise in exercises}
         self.may_import = tuple(may_import)
         self._passed: dict[str, Callable] = {}
+        if _in_notebook():
+            warm_up()
 
     def __call__(self, function: Callable, seed: int = 0) -> None:
         """Check a function and show the outcome.

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import filecmp
+import functools
 import io
 import logging
 import os
@@ -14,19 +15,28 @@ import warnings
 from pathlib import Path
 
 import nbformat
+import nbgrader.api
+from nbformat import NotebookNode
 from nbgrader.api import MissingEntry
 from nbgrader.apps import NbGraderAPI
-from nbgrader.converters import GenerateAssignment
+from nbgrader.converters import Autograde, GenerateAssignment
 from nbgrader.utils import capture_log
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SAWarning
 from traitlets.config.loader import PyFileConfigLoader
+
+from dgm_utils.grading.errors import UserError
 
 CONFIG = "nbgrader_config.py"
 _MAKING = ".release-"
 
+# nbgrader opens the gradebook anew for each thing it asks, some ten times for a submission, and
+# each time with an engine that has to compile the same statements again.
+nbgrader.api.create_engine = functools.cache(create_engine)
 
-class CourseError(Exception):
-    """Something the person at the command line can mend; the message is one line that says how."""
+
+class CourseError(UserError):
+    """Something about the course folder."""
 
 
 class Course:
@@ -164,6 +174,28 @@ class Course:
         if not students:
             raise CourseError(f"nobody submitted {assignment}: put notebooks at {where}")
         return students
+
+    def autograde(
+        self, student: str, assignment: str, sanitized: NotebookNode | None = None
+    ) -> dict:
+        """Have nbgrader autograde a submission, as formgrader's button does.
+
+        Args:
+            student: whose.
+            assignment: its name.
+            sanitized: the notebook that nbgrader's sanitizing preprocessors made of the submission,
+                if they were run before; they are not run again.
+
+        Returns:
+            nbgrader's outcome: `success`, `error`, `log`.
+
+        """
+        self.folders.assignment_id, self.folders.student_id = assignment, student
+        converter = Autograde(coursedir=self.folders, parent=self.api)
+        converter.force = converter.create_student = True
+        if sanitized:
+            converter.sanitize_preprocessors = [lambda _, resources: (sanitized, resources)]
+        return capture_log(converter)
 
     def feedback(self, student: str, assignment: str) -> None:
         """Write the page that a student gets back.

@@ -8,14 +8,13 @@ import asyncio
 import atexit
 import copy
 import functools
-import multiprocessing
-import os
-import threading
 import time
 from dataclasses import dataclass
+from queue import Empty
 
 import nbformat
 import zmq.asyncio
+from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -67,7 +66,22 @@ def execute(
         The notebook with outputs and execution counts.
 
     """
-    return asyncio.run(_execute(copy.deepcopy(notebook), folder, jailed, rules or Rules()))
+    return execute_all([notebook], folder, jailed, rules)[0]
+
+
+def execute_all(
+    notebooks: list[NotebookNode], folder: str, jailed: bool = True, rules: Rules | None = None
+) -> list[NotebookNode]:
+    """`execute` for several notebooks at once, each in a kernel of its own."""
+
+    async def run():
+        done = (
+            _execute(copy.deepcopy(notebook), folder, jailed, rules or Rules())
+            for notebook in notebooks
+        )
+        return await asyncio.gather(*done)
+
+    return asyncio.run(run())
 
 
 def execute_text(
@@ -88,20 +102,6 @@ def execute_text(
     done = nbformat.writes(execute(notebook, folder, contents.jailed, rules))
     # A kernel may send half a surrogate pair, which no file can hold.
     return done.encode("utf-8", "replace").decode("utf-8")
-
-
-def end_with_parent() -> None:
-    """Have this worker end with the process that started it, also when that is killed.
-
-    A worker waits for work on a pipe whose other end it holds as well, so it would wait forever.
-    """
-    parent = multiprocessing.parent_process()
-
-    def watch():
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @functools.lru_cache(maxsize=1)
@@ -231,8 +231,37 @@ def _manager(folder, jailed):
     return manager
 
 
+class _KernelClient(AsyncKernelClient):
+    """A client that knows a kernel is ready by its word; Jupyter's own waits 0.2 s for silence."""
+
+    async def wait_for_ready(self, timeout=None):
+        """Wait until the kernel answers, and its outputs are heard."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not await self._answers():
+                    if not await self.is_alive():
+                        raise RuntimeError("the kernel died before it was ready")
+        except TimeoutError:
+            raise RuntimeError(f"the kernel was not ready within {timeout:g} seconds") from None
+
+    async def _answers(self):
+        """Whether a request is answered, and announced to those who hear the kernel's outputs."""
+        request = self.kernel_info()
+        try:
+            await self.shell_channel.get_msg(timeout=1)
+            while True:
+                heard = await self.iopub_channel.get_msg(timeout=0.2)
+                state = heard["content"].get("execution_state")
+                if heard["parent_header"].get("msg_id") == request and state == "idle":
+                    return True
+        except Empty:
+            return False
+
+
 class _Manager(AsyncKernelManager):
     """A manager of kernels that no kernelspec on disk describes."""
+
+    client_factory = _KernelClient
 
     @property
     def kernel_spec(self):

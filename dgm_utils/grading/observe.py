@@ -23,11 +23,15 @@ from dgm_utils.grading.exercise import Case, Task
 PRINTED_LIMIT = 2_000
 LINE_LIMIT = 100
 
-# torch imports a second's worth of modules when it first takes a gradient and first computes on the
-# meta device. That belongs to the import of this module, not to a student's first check.
-_one = torch.ones(1, requires_grad=True)
-torch.autograd.grad(_one.clone(), _one, torch.ones(1))
-torch.ones(1, device="meta").mean(0)
+
+def warm_up() -> None:
+    """Have torch import what it imports when it first takes a gradient and meets the meta device.
+
+    That is a second's worth of modules, and not for a student's first check to wait for.
+    """
+    one = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(one.clone(), one, torch.ones(1))
+    torch.ones(1, device="meta").mean(0)
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import NbGraderPreprocessor
+from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
 from traitlets import Bool, Float
 
-from dgm_utils.grading.execute import Rules, execute
+from dgm_utils.grading.errors import UserError
+from dgm_utils.grading.execute import Rules, execute, execute_all
 from dgm_utils.grading.marking import Marker
 from dgm_utils.grading.sandbox import Sandbox
 
 
-class PreflightError(Exception):
+class PreflightError(UserError):
     """The course's own notebooks do not get the points they must get; nobody is graded."""
 
 
@@ -58,8 +60,14 @@ class Grader:
 
     def _preflight(self, source, release):
         """What breaks the course's own notebooks would give a whole class zeros."""
-        for path, right in ((source, True), (release, False)):
-            notebook = self.execute(nbformat.read(path, as_version=4))
+        paths = source, release
+        notebooks = execute_all(
+            [nbformat.read(path, as_version=4) for path in paths],
+            str(self.sandbox.folder),
+            self.contents.jailed,
+            self.rules,
+        )
+        for path, notebook, right in zip(paths, notebooks, (True, False), strict=True):
             marks = self.marker.mark(notebook)
             if marks.points != (marks.max_points if right else 0.0):
                 raise PreflightError(
@@ -99,6 +107,27 @@ class ExecuteAndMark(NbGraderPreprocessor):
         executed = executed_path(course, assignment, student, nb, grader.marker.version)
         nb = nbformat.read(executed, as_version=4) if executed.is_file() else grader.execute(nb)
         grader.marker.mark(nb)
+        return nb, resources
+
+
+class SaveTogether(SaveAutoGrades):
+    """nbgrader's `SaveAutoGrades` in one transaction: a notebook's grades are there all or none.
+
+    nbgrader commits after each cell, which takes the greater part of its time.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        """Record the scores of all cells, and which questions got no answer."""
+        about = resources["nbgrader"]
+        self.notebook_id, self.assignment_id = about["notebook"], about["assignment"]
+        self.student_id, self.db_url = about["student"], about["db_url"]
+        self.gradebook = Gradebook(self.db_url)
+        with self.gradebook:
+            session = self.gradebook.db
+            commit, session.commit = session.commit, session.flush
+            for index, cell in enumerate(nb.cells):
+                self.preprocess_cell(cell, resources, index)
+            commit()
         return nb, resources
 
 

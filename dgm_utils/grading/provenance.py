@@ -34,7 +34,12 @@ def is_copy(exercise: Exercise, observation: Observation) -> bool:
 
 
 def _mark(exercise):
-    return fingerprint(inspect.unwrap(exercise.reference).__code__)
+    return _fingerprint(exercise.reference)
+
+
+@cache
+def _fingerprint(function):
+    return fingerprint(inspect.unwrap(function).__code__)
 
 
 @cache

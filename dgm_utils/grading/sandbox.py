@@ -2,19 +2,16 @@
 
 What is visible inside: the system and the installed packages, read-only, and of this package only
 what a notebook may import. Neither the references, nor what judges, nor the gradebook, nor another
-submission, nor a network is there. `Sandbox` starts it; `SandboxProvisioner` is how Jupyter asks it
-for a kernel.
+submission, nor a network is there. `Sandbox` starts it; the module `provisioner` is how Jupyter
+asks it for a kernel.
 """
 
-import asyncio
-import contextlib
+import atexit
+import fcntl
 import importlib.util
-import json
 import os
 import shutil
-import signal
 import site
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,8 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from jupyter_client.provisioning import KernelProvisionerBase
-from traitlets import Bool, Dict, Unicode
+from dgm_utils.grading.errors import UserError
 
 # The half of this package that runs beside student code.
 _INSIDE = ("calls", "exercise", "inside", "jail", "observe", "wire", "zygote")
@@ -42,7 +38,7 @@ STARTUP_SECONDS = 120
 _PREFIX = "dgm-"
 
 
-class SandboxError(Exception):
+class SandboxError(UserError):
     """The sandbox cannot be had; the message says why and what to do."""
 
 
@@ -88,26 +84,21 @@ class Sandbox:
     """
 
     def __init__(self, contents: Contents):
-        if contents.jailed and (reason := why_not()):
-            raise SandboxError(
-                f"{reason}; without the sandbox student code could read the answers and change the "
-                "gradebook. Where it cannot be had (macOS, Windows), --no-sandbox grades without "
-                "protection."
-            )
-        self.jailed = contents.jailed
-        _sweep()
-        # Short, because the path of a Unix socket has at most 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._warm = _spare.pop(contents.jailed, None) or _Warm(contents.jailed)
+        self.jailed, self.folder = contents.jailed, self._warm.folder
         try:
-            (self.folder / "owner").write_text(str(os.getpid()))
-            for name in ("kernels", "course"):
-                (self.folder / name).mkdir()
-            _make_package(self.folder / "course", contents)
+            _add_modules(self.folder / "course", contents.may_import)
+            _add_check(self.folder / "course", contents.checks)
             (self.folder / "tasks").write_bytes(contents.tasks)
-            self._start()
+            self._warm.wait()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started: bubblewrap, or the warm process itself."""
+        return self._warm.process.pid
 
     def __enter__(self):
         return self
@@ -117,19 +108,59 @@ class Sandbox:
 
     def close(self) -> None:
         """End the warm process and every kernel with it, and remove what lay on disk."""
-        process = getattr(self, "_process", None)
-        if process:
-            process.kill()
-            process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._warm.close()
 
-    def _start(self):
+
+def warm_up(jailed: bool = True) -> None:
+    """Start the process of the next `Sandbox` now.
+
+    It takes some seconds, in which the caller can do something else.
+
+    Raises:
+        SandboxError: when bubblewrap is missing or does not work here.
+
+    """
+    if jailed not in _spare:
+        _spare[jailed] = _Warm(jailed)
+
+
+class _Warm:
+    """The process and its folder on disk, before it is known what will be inside."""
+
+    def __init__(self, jailed):
+        if jailed and (reason := why_not()):
+            raise SandboxError(
+                f"{reason}; without the sandbox student code could read the answers and change the "
+                "gradebook. Where it cannot be had (macOS, Windows), --no-sandbox grades without "
+                "protection."
+            )
+        _sweep()
+        self._make_folder()
+        try:
+            for name in ("kernels", "course"):
+                (self.folder / name).mkdir()
+            _add_modules(self.folder / "course", _inside())
+            (self.folder / "tasks").touch()
+            self._start(jailed)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_folder(self):
+        # Renamed once it is locked, for others remove what bears the prefix and is not. Its name is
+        # short, because the path of a Unix socket has at most 107 bytes.
+        new = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
+        self._lock = open(new / "lock", "wb")  # noqa: SIM115 - for as long as the folder is there
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.folder = new.rename(new.with_name(new.name.removeprefix(".")))
+
+    def _start(self, jailed):
         kernels, course = self.folder / "kernels", self.folder / "course"
         zygote = f"{__package__}.zygote"
-        arguments = [kernels / "zygote", self.folder / "tasks", "jailed" if self.jailed else "free"]
+        arguments = [kernels / "zygote", self.folder / "tasks", "jailed" if jailed else "free"]
         environment = _environment(course)
         command = [sys.executable, "-m", zygote, *arguments]
-        if self.jailed:
+        if jailed:
             inside = {kernels: "/run/dgm", course: "/course", self.folder / "tasks": "/tasks"}
             home = "/home/student"
             environment = _environment("/course") | {"HOME": home, "TMPDIR": home}
@@ -137,7 +168,7 @@ class Sandbox:
             command = [*_bubblewrap(inside), sys.executable, "-m", zygote, *arguments]
         self._log = self.folder / "log"
         with open(self._log, "wb") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 list(map(str, command)),
                 env=environment,
                 cwd="/",
@@ -146,48 +177,84 @@ class Sandbox:
                 stderr=log,
                 start_new_session=True,
             )
-        self._wait_until_it_listens()
 
-    def _wait_until_it_listens(self):
+    def wait(self):
+        """Wait until it listens.
+
+        Raises:
+            SandboxError: when it ended instead, or does not get that far.
+
+        """
         end = time.monotonic() + STARTUP_SECONDS
         while not (self.folder / "kernels" / "zygote").exists():
-            if self._process.poll() is not None or time.monotonic() > end:
+            if self.process.poll() is not None or time.monotonic() > end:
                 said = self._log.read_text(errors="replace").strip().splitlines() or ["nothing"]
                 raise SandboxError(f"the sandbox did not start; its last words: {said[-1]}")
             time.sleep(0.01)
 
+    def close(self):
+        """End the process and remove its folder."""
+        process = getattr(self, "process", None)
+        if process:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+
+# Jailed or not → a process that no sandbox has taken yet.
+_spare: dict[bool, _Warm] = {}
+
+
+@atexit.register
+def _close_spare():
+    while _spare:
+        _spare.popitem()[1].close()
+
 
 def _sweep():
-    """Remove the folders of sandboxes whose owner was killed."""
+    """Remove the folders of sandboxes whose owner was killed: the system has dropped their locks.
+
+    A process id would not do, for another container that shares the folder has its own.
+    """
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            os.kill(int((folder / "owner").read_text()), 0)
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (OSError, ValueError):
-            # Somebody else's, or just being made.
+            with open(folder / "lock", "rb+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            # In use, or somebody else's.
             continue
 
 
 def visible_modules(may_import: tuple[str, ...]) -> tuple[str, ...]:
     """Every module of the course's package that exists inside a sandbox."""
-    return (*may_import, *(f"{__package__}.{name}" for name in _INSIDE))
+    return (*may_import, *_inside())
 
 
-def _make_package(folder, contents):
-    """The modules that student code may see, copied into a folder; that of `check` is a shim."""
-    modules = visible_modules(contents.may_import)
-    for name in (*modules, contents.checks):
-        parents = name.split(".")[:-1]
-        for depth in range(1, len(parents) + 1):
-            package = folder.joinpath(*parents[:depth])
-            package.mkdir(exist_ok=True)
-            (package / "__init__.py").touch()
-    for name in modules:
-        source = importlib.util.find_spec(name).origin
-        shutil.copy(source, folder.joinpath(*name.split(".")).with_suffix(".py"))
-    shim = folder.joinpath(*contents.checks.split(".")).with_suffix(".py")
-    shim.write_text(_SHIM.format(inside=f"{__package__}.inside"))
+def _inside():
+    return tuple(f"{__package__}.{name}" for name in _INSIDE)
+
+
+def _add_modules(folder, names):
+    """Copy modules that student code may see."""
+    for name in names:
+        shutil.copy(importlib.util.find_spec(name).origin, _place(folder, name))
+
+
+def _add_check(folder, name):
+    """Where the notebook imports `check` from, put one that observes."""
+    _place(folder, name).write_text(_SHIM.format(inside=f"{__package__}.inside"))
+
+
+def _place(folder, name):
+    """Path of a module's file, in packages that hold nothing else."""
+    parents = name.split(".")[:-1]
+    for depth in range(1, len(parents) + 1):
+        package = folder.joinpath(*parents[:depth])
+        package.mkdir(exist_ok=True)
+        (package / "__init__.py").touch()
+    return folder.joinpath(*name.split(".")).with_suffix(".py")
 
 
 def _environment(course):
@@ -229,102 +296,3 @@ def _bubblewrap(inside):
     for outer, inner in inside.items():
         command += ["--bind" if inner == "/run/dgm" else "--ro-bind", outer, inner]
     return [*command, "--remount-ro", "/", "--"]
-
-
-class SandboxProvisioner(KernelProvisionerBase):
-    """Has a `Sandbox` fork a kernel; registered with Jupyter as `dgm-sandbox`."""
-
-    folder = Unicode(help="the sandbox's folder").tag(config=True)
-    jailed = Bool(True, help="whether kernels are jailed").tag(config=True)
-    limits = Dict(LIMITS, help="what one kernel may use; see jail.limit").tag(config=True)
-
-    _client = None
-    _exit = None
-
-    @property
-    def has_process(self):
-        """Whether there is a kernel, running or not yet buried."""
-        return self._client is not None
-
-    async def pre_launch(self, **kwargs):
-        """Choose the folder of the kernel's sockets before the connection is written down."""
-        self._home = Path(tempfile.mkdtemp(dir=Path(self.folder) / "kernels"))
-        manager = self.parent
-        manager.transport, manager.ip = "ipc", str(self._home / "k")
-        for number, name in enumerate(("shell", "iopub", "stdin", "hb", "control"), 1):
-            setattr(manager, f"{name}_port", number)
-        kwargs = await super().pre_launch(cmd=["zygote"], **kwargs)
-        # By default it would lie in the system's temporary folder, and stay there.
-        manager.connection_file = str(self._home / "outside.json")
-        manager.write_connection_file()
-        self.connection_info = manager.get_connection_info()
-        return kwargs
-
-    async def launch_kernel(self, cmd, **kwargs):
-        """Ask the zygote for a kernel."""
-        inner = "/run/dgm" if self.jailed else f"{self.folder}/kernels"
-        seen = "/sockets/k" if self.jailed else str(self._home / "k")
-        session = self.parent.session
-        connection = {
-            **{f"{name}_port": n for n, name in enumerate(("shell", "iopub", "stdin", "hb"), 1)},
-            "control_port": 5,
-            "transport": "ipc",
-            "ip": seen,
-            "key": session.key.decode(),
-            "signature_scheme": session.signature_scheme,
-        }
-        file = self._home / "connection.json"
-        file.write_text(json.dumps(connection))
-        request = {"connection": f"{inner}/{self._home.name}/{file.name}", "limits": self.limits}
-        self._client = socket.socket(socket.AF_UNIX)
-        self._client.settimeout(30)
-        self._client.connect(str(Path(self.folder) / "kernels" / "zygote"))
-        self._lines = self._client.makefile("rwb")
-        self._lines.write(json.dumps(request).encode() + b"\n")
-        self._lines.flush()
-        self.pid = json.loads(self._lines.readline())["pid"]
-        self._client.setblocking(False)
-        return self.connection_info
-
-    async def poll(self):
-        """None while the kernel runs, its exit status afterwards."""
-        if self._exit is None and self._client:
-            with contextlib.suppress(BlockingIOError):
-                said = self._client.recv(4096)
-                self._exit = json.loads(said)["exit"] if said else 1
-        return self._exit
-
-    async def wait(self):
-        """Wait for the end of the kernel."""
-        while await self.poll() is None:
-            await asyncio.sleep(0.01)
-        self._hang_up()
-        return self._exit
-
-    async def send_signal(self, signum):
-        """Only SIGKILL reaches a kernel; interruptions travel as messages."""
-        if signum == signal.SIGKILL:
-            self._hang_up()
-
-    async def kill(self, restart=False):
-        """End the kernel and everything it started."""
-        self._hang_up()
-
-    async def terminate(self, restart=False):
-        """End the kernel and everything it started."""
-        self._hang_up()
-
-    async def cleanup(self, restart=False):
-        """Remove the kernel's sockets."""
-        self._hang_up()
-        shutil.rmtree(self._home, ignore_errors=True)
-
-    def _hang_up(self):
-        if self._client:
-            # Closing alone would wait for the file that was made of the socket; the kernel would
-            # live on.
-            with contextlib.suppress(OSError):
-                self._client.shutdown(socket.SHUT_RDWR)
-            self._lines.close()
-            self._client.close()
-            self._client, self._exit = None, -signal.SIGKILL if self._exit is None else self._exit

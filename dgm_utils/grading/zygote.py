@@ -4,9 +4,14 @@ Run as `python -m ….zygote SOCKET TASKS jailed|free`. A client connects to the
 line of JSON, `{"connection": connection file, "limits": {…}}`; it gets `{"pid": …}` back and, when
 the kernel has ended, `{"exit": status}`. A client that hangs up kills its kernel, so that no kernel
 outlives whoever wanted it.
+
+It may be started before it is known what the sandbox will hold: the tasks and the modules that the
+notebook may import are there when the first client comes.
 """
 
 import contextlib
+import gc
+import importlib
 import json
 import os
 import selectors
@@ -18,13 +23,28 @@ from pathlib import Path
 
 # Imported here, once, for all the kernels to come.
 import matplotlib.pyplot
+import matplotlib_inline.backend_inline
 import numpy
 import torch
 from ipykernel.kernelapp import IPKernelApp
 
 from dgm_utils.grading import inside, jail, observe
 
-WARM = (matplotlib.pyplot, numpy, torch, observe)
+# The debugger takes longer to import than all else a kernel is made of, and nobody debugs here.
+sys.modules["debugpy"] = None
+WARM = (matplotlib.pyplot, matplotlib_inline.backend_inline, numpy, torch, observe)
+# What IPython imports only when a kernel starts or runs its first cell.
+LATE = (
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.logger",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
+    "ipykernel.debugger",
+    "pydoc",
+    "tornado.platform.asyncio",
+    "zmq.utils.garbage",
+)
 # Private to each kernel, and in memory; a folder that holds Python itself must stay visible.
 WRITABLE = {
     folder: size
@@ -38,12 +58,13 @@ class Zygote:
 
     Args:
         path: of the socket.
+        tasks: path of what `wire.dump_tasks` made.
         jailed: whether kernels get namespaces and limits; if not, a kernel is a plain fork.
 
     """
 
-    def __init__(self, path: str, jailed: bool):
-        self._jailed = jailed
+    def __init__(self, path: str, tasks: str, jailed: bool):
+        self._tasks, self._jailed = tasks, jailed
         self._clients: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._server = socket.socket(socket.AF_UNIX)
@@ -56,19 +77,33 @@ class Zygote:
         self._selector.register(self._wake, selectors.EVENT_READ, self._bury)
 
     def run(self) -> None:
-        """Serve until killed."""
-        while True:
-            for key, _ in self._selector.select():
+        """Serve until killed, or until nobody is left to serve."""
+        parent = os.getppid()
+        # In a jail bubblewrap sees to that; elsewhere whoever started this may be killed unheard.
+        while self._jailed or os.getppid() == parent:
+            for key, _ in self._selector.select(timeout=1):
                 key.data(key.fileobj)
 
     def _accept(self, server):
         client, _ = server.accept()
         with client.makefile("r") as lines:
             request = json.loads(lines.readline())
+        if self._tasks:
+            self._get_ready()
         pid = self._fork(request)
         self._clients[pid] = client
         self._selector.register(client, selectors.EVENT_READ, lambda _: self._hang_up(pid))
         _tell(client, pid=pid)
+
+    def _get_ready(self):
+        """What is the same for all kernels, and can be done once the first is wanted."""
+        # The folder of the modules that may be imported was looked at before they were there.
+        importlib.invalidate_caches()
+        inside.load(self._tasks)
+        # A collection of garbage in a kernel would copy every page that has an object on it.
+        gc.collect()
+        gc.freeze()
+        self._tasks = None
 
     def _fork(self, request):
         """A process that is the kernel, or that holds the namespaces in which the kernel is 1."""
@@ -191,5 +226,7 @@ def start_kernel(connection: str, ready, parent: int = 0) -> None:
 
 if __name__ == "__main__":
     socket_path, tasks_path, option = sys.argv[1:]
-    inside.load(tasks_path)
-    Zygote(socket_path, jailed=option == "jailed").run()
+    observe.warm_up()
+    for name in LATE:
+        importlib.import_module(name)
+    Zygote(socket_path, tasks_path, jailed=option == "jailed").run()

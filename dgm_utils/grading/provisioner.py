@@ -1,0 +1,115 @@
+"""How Jupyter asks a sandbox for a kernel; registered as the kernel provisioner `dgm-sandbox`."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+from jupyter_client.provisioning import KernelProvisionerBase
+from traitlets import Bool, Dict, Unicode
+
+from dgm_utils.grading.sandbox import LIMITS
+
+# The sockets of a kernel, in the order of their numbers.
+_SOCKETS = ("shell", "iopub", "stdin", "hb", "control")
+
+
+class SandboxProvisioner(KernelProvisionerBase):
+    """Has a `Sandbox` fork a kernel."""
+
+    folder = Unicode(help="the sandbox's folder").tag(config=True)
+    jailed = Bool(True, help="whether kernels are jailed").tag(config=True)
+    limits = Dict(LIMITS, help="what one kernel may use; see jail.limit").tag(config=True)
+
+    _client = None
+    _exit = None
+
+    @property
+    def has_process(self):
+        """Whether there is a kernel, running or not yet buried."""
+        return self._client is not None
+
+    async def pre_launch(self, **kwargs):
+        """Choose the folder of the kernel's sockets before the connection is written down."""
+        self._home = Path(tempfile.mkdtemp(dir=Path(self.folder) / "kernels"))
+        manager = self.parent
+        manager.transport, manager.ip = "ipc", str(self._home / "k")
+        for number, name in enumerate(_SOCKETS, 1):
+            setattr(manager, f"{name}_port", number)
+        kwargs = await super().pre_launch(cmd=["zygote"], **kwargs)
+        # By default it would lie in the system's temporary folder, and stay there.
+        manager.connection_file = str(self._home / "outside.json")
+        manager.write_connection_file()
+        self.connection_info = manager.get_connection_info()
+        return kwargs
+
+    async def launch_kernel(self, cmd, **kwargs):
+        """Ask the zygote for a kernel."""
+        inner = "/run/dgm" if self.jailed else f"{self.folder}/kernels"
+        connection = self.connection_info | {"key": self.connection_info["key"].decode()}
+        if self.jailed:
+            connection["ip"] = "/sockets/k"
+        file = self._home / "connection.json"
+        file.write_text(json.dumps(connection))
+        request = {"connection": f"{inner}/{self._home.name}/{file.name}", "limits": self.limits}
+        self._client = socket.socket(socket.AF_UNIX)
+        self._client.settimeout(30)
+        self._client.connect(str(Path(self.folder) / "kernels" / "zygote"))
+        self._lines = self._client.makefile("rwb")
+        self._lines.write(json.dumps(request).encode() + b"\n")
+        self._lines.flush()
+        self.pid = json.loads(self._lines.readline())["pid"]
+        self._client.setblocking(False)
+        # A client that finds no socket tries again only after a tenth of a second.
+        while not all((self._home / f"k-{n}").exists() for n in range(1, len(_SOCKETS) + 1)):
+            if await self.poll() is not None:
+                break
+            await asyncio.sleep(0.005)
+        return self.connection_info
+
+    async def poll(self):
+        """None while the kernel runs, its exit status afterwards."""
+        if self._exit is None and self._client:
+            with contextlib.suppress(BlockingIOError):
+                said = self._client.recv(4096)
+                self._exit = json.loads(said)["exit"] if said else 1
+        return self._exit
+
+    async def wait(self):
+        """Wait for the end of the kernel."""
+        while await self.poll() is None:
+            await asyncio.sleep(0.01)
+        self._hang_up()
+        return self._exit
+
+    async def send_signal(self, signum):
+        """Only SIGKILL reaches a kernel; interruptions travel as messages."""
+        if signum == signal.SIGKILL:
+            self._hang_up()
+
+    async def kill(self, restart=False):
+        """End the kernel and everything it started."""
+        self._hang_up()
+
+    async def terminate(self, restart=False):
+        """End the kernel and everything it started."""
+        self._hang_up()
+
+    async def cleanup(self, restart=False):
+        """Remove the kernel's sockets."""
+        self._hang_up()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _hang_up(self):
+        if self._client:
+            # Closing alone would wait for the file that was made of the socket; the kernel would
+            # live on.
+            with contextlib.suppress(OSError):
+                self._client.shutdown(socket.SHUT_RDWR)
+            self._lines.close()
+            self._client.close()
+            self._client, self._exit = None, -signal.SIGKILL if self._exit is None else self._exit

@@ -1,0 +1,47 @@
+"""Start quickly: what a grading run begins before it imports anything large, and does without.
+
+`dgm`, the warm process of its sandbox, and the processes that execute notebooks each import some
+seconds' worth of modules. They do so side by side, if this module comes first.
+"""
+
+import importlib
+import multiprocessing
+import os
+import sys
+import threading
+
+from dgm_utils.grading.sandbox import warm_up
+
+# jsonschema would compile a grammar of internationalized addresses, for a second, to check formats
+# that no notebook has.
+sys.modules.setdefault("rfc3987_syntax", None)
+
+
+def start_early(jailed: bool = True) -> None:
+    """Begin to start the sandbox of the first assignment that will be graded.
+
+    Args:
+        jailed: whether student code will be shut in.
+
+    Raises:
+        SandboxError: when it cannot be.
+
+    """
+    warm_up(jailed)
+
+
+def begin_worker() -> None:
+    """What a process that executes notebooks does first.
+
+    It imports what it will need, and sees to it that it ends with the process that started it, also
+    when that is killed: a worker waits for work on a pipe whose other end it holds as well, so it
+    would wait forever.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    importlib.import_module(f"{__package__}.execute")
