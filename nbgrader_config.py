@@ -64,3 +64,5 @@ c.ZipCollectApp.extractor_plugin = "dgm_utils.grading.collect.CheckedExtractor"
 c.ZipCollectApp.downloaded_directory = "grading/downloaded"
 # What the extractor wrote: a folder for each student.
 c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?P<student_id>[^/\\]+)[/\\](?P<file_id>[^/\\]+)"
+# Its page of the current configuration would show the address of the database with the password.
+c.FormgradeExtension.debug = False

@@ -222,7 +222,7 @@ def _run(course, assignment, students, options, expected=None):
             tqdm.write("\n".join(lines))
             bar.update()
     results.sort(key=lambda result: result.student)
-    print(f"gradebook  {course.grading / 'gradebook.db'}")
+    print(f"gradebook  {course.gradebook}")
     if not getattr(options, "student", None):
         table = course.grading / "reports" / f"{assignment}.csv"
         write_csv(table, results)

@@ -21,8 +21,8 @@ from nbgrader.api import MissingEntry
 from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import Autograde, GenerateAssignment
 from nbgrader.utils import capture_log
-from sqlalchemy import create_engine
-from sqlalchemy.exc import SAWarning
+from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError, SAWarning
 from traitlets.config.loader import PyFileConfigLoader
 
 from dgm_utils.grading.errors import UserError
@@ -78,6 +78,13 @@ class Course:
         """The folder that holds submissions, gradebook, feedback and reports."""
         return self.path("submitted").parent
 
+    @property
+    def gradebook(self) -> str:
+        """Where it is: a file, or a database's address without the password."""
+        address = make_url(self.folders.db_url)
+        in_a_file = address.get_backend_name() == "sqlite"
+        return address.database if in_a_file else address.render_as_string(hide_password=True)
+
     def assignments(self) -> list[str]:
         """Names of the assignments that have a notebook of the same name in the source folder."""
         return sorted(
@@ -112,11 +119,29 @@ class Course:
     def enter(self, assignment: str) -> None:
         """Make sure that the gradebook knows the assignment; one that it knows stays as it is."""
         self.require(assignment)
-        for left in self.root.glob(f"{_MAKING}*"):
-            # Of a run that was killed.
-            shutil.rmtree(left, ignore_errors=True)
-        if not self._is_entered(assignment):
-            self.release(assignment)
+        with self._alone():
+            for left in self.root.glob(f"{_MAKING}*"):
+                # Of a run that was killed.
+                shutil.rmtree(left, ignore_errors=True)
+            if not self._is_entered(assignment):
+                self.release(assignment)
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """Among all that use one PostgreSQL: of two who enter an assignment at once, one fails."""
+        address = make_url(self.folders.db_url)
+        if address.get_backend_name() != "postgresql":
+            yield
+            return
+        try:
+            connection = create_engine(address, poolclass=NullPool).connect()
+        except (ImportError, DBAPIError) as error:
+            reason = str(getattr(error, "orig", error)).splitlines()[0]
+            raise CourseError(f"no gradebook at {self.gradebook}: {reason}") from None
+        with connection:
+            # Ends with the connection, and so also with a process that is killed.
+            connection.execute(text("SELECT pg_advisory_lock(hashtext('dgm enter'))"))
+            yield
 
     def _is_entered(self, assignment):
         """Whether the gradebook knows every cell; it learns them one by one, sources last."""
@@ -227,7 +252,8 @@ def error_of(outcome: dict) -> str:
 
     nbgrader logs the cause and then raises an exception of its own that only points to the log.
     """
-    lines = (outcome.get("log", "") + outcome["error"]).splitlines()
+    # nbgrader's log is indented.
+    lines = [x.strip() for x in (outcome.get("log", "") + outcome["error"]).splitlines()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Missing\w*)\b", line)]
     causes = [line for line in errors if "NbGraderException" not in line] or errors or lines[-1:]
     return causes[-1].strip()[:200]

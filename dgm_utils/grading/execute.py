@@ -7,8 +7,8 @@ on any machine that has a `Sandbox`.
 import asyncio
 import atexit
 import copy
-import functools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty
 
@@ -81,7 +81,18 @@ def execute_all(
         )
         return await asyncio.gather(*done)
 
-    return asyncio.run(run())
+    return _run_to_end(run())
+
+
+def _run_to_end(work):
+    """`asyncio.run`, also where a loop runs already: formgrader's button calls from Jupyter's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    # Nothing but `work` in there: a sandbox would end with the thread that started it.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def execute_text(
@@ -104,11 +115,21 @@ def execute_text(
     return done.encode("utf-8", "replace").decode("utf-8")
 
 
-@functools.lru_cache(maxsize=1)
+_own: dict[Contents, Sandbox] = {}
+
+
 def _own_sandbox(contents):
-    sandbox = Sandbox(contents)
-    atexit.register(sandbox.close)
-    return sandbox
+    """This process's one sandbox: a cluster's worker lives for many classes."""
+    if contents not in _own:
+        _close_own()
+        _own[contents] = Sandbox(contents)
+    return _own[contents]
+
+
+@atexit.register
+def _close_own():
+    while _own:
+        _own.popitem()[1].close()
 
 
 async def _execute(notebook, folder, jailed, rules):
@@ -173,6 +194,10 @@ async def _run(cells, folder, jailed, rules, end):
         atexit.unregister(client._cleanup_kernel)
         if manager.provisioner:
             await manager.provisioner.cleanup()
+        # nbclient ends only what it has started; the rest would keep files and threads open.
+        if client.kc:
+            client.kc.stop_channels()
+        manager.context.destroy(linger=0)
 
 
 class _Nonsense(Exception):
@@ -233,6 +258,10 @@ def _manager(folder, jailed):
 
 class _KernelClient(AsyncKernelClient):
     """A client that knows a kernel is ready by its word; Jupyter's own waits 0.2 s for silence."""
+
+    def start_channels(self, **kwargs):
+        """Without a heartbeat, whose thread is slow to end: the manager sees a kernel's end."""
+        super().start_channels(**kwargs | {"hb": False})
 
     async def wait_for_ready(self, timeout=None):
         """Wait until the kernel answers, and its outputs are heard."""

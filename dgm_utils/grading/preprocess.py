@@ -172,10 +172,11 @@ def grader_for(
         Path(course.format_path(folder, ".", assignment)) / f"{assignment}.ipynb"
         for folder in (course.source_directory, course.release_directory)
     )
-    key = source, release, jailed, rules
+    # By content as well: Jupyter's server lives long enough to see an assignment change.
+    key = source, release, jailed, rules, source.read_bytes(), release.read_bytes()
     if key not in _graders:
         close_graders()
-        _graders[key] = Grader(*key)
+        _graders[key] = Grader(source, release, jailed, rules)
     return _graders[key]
 
 
