@@ -25,24 +25,24 @@ c.CourseDirectory.db_url = db_url.replace("postgresql://", "postgresql+psycopg2:
 c.ClearSolutions.code_stub = {"python": "# Your code here.\nraise NotImplementedError()"}
 c.ClearSolutions.text_stub = "Your answer here."
 
-# A notebook under another name is found; what was lost or doubled in it is mended, metadata too;
-# then nbgrader's own list, less `CheckCellMetadata`, which has nothing left to find.
+# A notebook under another name is found; what was lost or doubled in it is mended, metadata too.
+# Then comes nbgrader's own list, here and below, with quicker steps in the place of two of its own,
+# and without `CheckCellMetadata`, which has nothing left to find.
 c.Autograde.pre_convert_hook = "dgm_utils.grading.intake.before_autograde"
 c.Autograde.sanitize_preprocessors = [
     "dgm_utils.grading.intake.Mend",
     "nbgrader.preprocessors.ClearOutput",
     "nbgrader.preprocessors.DeduplicateIds",
     "nbgrader.preprocessors.OverwriteKernelspec",
-    "nbgrader.preprocessors.OverwriteCells",
+    "dgm_utils.grading.gradebook.OverwriteTogether",
 ]
-# Student code runs in the sandbox, and what judges it outside; a notebook's grades are saved
-# together; the rest is nbgrader's own list.
+# Student code runs in the sandbox, and what judges it outside.
 c.Autograde.autograde_preprocessors = [
     "dgm_utils.grading.preprocess.ExecuteAndMark",
     "nbgrader.preprocessors.IgnorePattern",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LimitOutput",
-    "dgm_utils.grading.preprocess.SaveTogether",
+    "dgm_utils.grading.gradebook.SaveTogether",
     "nbgrader.preprocessors.AssignLatePenalties",
 ]
 # Once for each conversion, and not after each of its steps.

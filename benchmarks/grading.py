@@ -144,12 +144,14 @@ class _Watch(threading.Thread):
 
     def __init__(self, pid):
         super().__init__(daemon=True)
-        self.peak, self._process, self._warm = 0, psutil.Process(pid), {}
+        self.peak, self._process = 0, psutil.Process(pid)
+        # By the process of bubblewrap that each belongs to.
+        self._warm, self._seconds = {}, {}
 
     @property
     def lost(self):
         """CPU seconds of warm processes, and of what they have waited for."""
-        return sum(self._warm.values())
+        return sum(self._seconds.values())
 
     def run(self):
         with suppress(OSError, StopIteration, psutil.NoSuchProcess):
@@ -164,8 +166,12 @@ class _Watch(threading.Thread):
         self.peak = int(line.split()[1]) * 1024
         for process in self._process.children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                if WARM in process.cmdline() and process.parent().name() == "bwrap":
-                    self._warm[process.pid] = sum(process.cpu_times()[:4])
+                parent = process.parent()
+                if WARM in process.cmdline() and parent.name() == "bwrap":
+                    # A kernel that is about to end stands here too; it is younger, and waited for.
+                    oldest = self._warm.setdefault(parent.pid, process)
+                    if process == oldest:
+                        self._seconds[parent.pid] = sum(process.cpu_times()[:4])
 
 
 @dataclass

@@ -9,6 +9,7 @@ state of a random generator, and the caller's own generator is left as it was.
 import os
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -187,8 +188,14 @@ def _batch(data, step, batch_size, seed, device):
         return _pick(data(generator.manual_seed(_seed(seed, step, 0))), ..., device)
     num = _num_rows(data)
     epoch, number = divmod(step, -(-num // batch_size))
-    order = torch.randperm(num, generator=generator.manual_seed(_seed(seed, epoch, 0)))
+    order = _order(num, _seed(seed, epoch, 0))
     return _pick(data, order[number * batch_size : (number + 1) * batch_size], device)
+
+
+@lru_cache(maxsize=1)
+def _order(num, seed):
+    """The rows of an epoch in random order, drawn once for all its steps."""
+    return torch.randperm(num, generator=torch.Generator().manual_seed(seed))
 
 
 def _held_out_loss(held_out, loss, batch_size, device):

@@ -23,6 +23,7 @@ from nbgrader.converters import Autograde
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError, error_of
 from dgm_utils.grading.execute import execute_text, is_graded
+from dgm_utils.grading.gradebook import grades_of
 from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
 from dgm_utils.grading.mend import mended
 from dgm_utils.grading.preprocess import ExecuteAndMark, executed_folder, executed_path
@@ -232,7 +233,7 @@ class _Record:
             # Whatever nbgrader makes of a notebook that a student has bent, the class goes on.
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise SubmissionError(reason[:200]) from error
-        notebook = nbformat.reads(text, as_version=4)
+        notebook = nbformat.v4.reads(text)
         self.executed = executed_path(
             folders, self._assignment, self.student, notebook, self._version
         )
@@ -306,15 +307,14 @@ def _recorded(course, assignment, student):
     """The result as it stands in the gradebook and in the autograded notebook."""
     with course.api.gradebook as gradebook:
         try:
-            submission = gradebook.find_submission(assignment, student)
+            grades = grades_of(gradebook, assignment, student)
         except MissingEntry:
             return Result(student, FAILED, "nbgrader recorded no submission")
-        grades = [grade for notebook in submission.notebooks for grade in notebook.grades]
         checks = [grade for grade in grades if grade.cell.cell_type == "code"]
-        if ungraded := [grade.name for grade in checks if grade.auto_score is None]:
-            return Result(student, FAILED, f"not graded: {', '.join(ungraded)}")
+        if ungraded := [grade.cell.name for grade in checks if grade.auto_score is None]:
+            return Result(student, FAILED, f"not graded: {', '.join(sorted(ungraded))}")
         points = sum(grade.auto_score for grade in checks)
-        max_points = sum(grade.max_score for grade in checks)
+        max_points = sum(grade.cell.max_score for grade in checks)
         state = MANUAL if any(grade.needs_manual_grade for grade in grades) else GRADED
     notebook = nbformat.read(course.notebook("autograded", assignment, student), as_version=4)
     verdicts = list(_verdicts(notebook))

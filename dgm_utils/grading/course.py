@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import filecmp
-import functools
 import io
 import logging
 import os
@@ -15,7 +14,6 @@ import warnings
 from pathlib import Path
 
 import nbformat
-import nbgrader.api
 from nbformat import NotebookNode
 from nbgrader.api import MissingEntry
 from nbgrader.apps import NbGraderAPI
@@ -29,10 +27,6 @@ from dgm_utils.grading.errors import UserError
 
 CONFIG = "nbgrader_config.py"
 _MAKING = ".release-"
-
-# nbgrader opens the gradebook anew for each thing it asks, some ten times for a submission, and
-# each time with an engine that has to compile the same statements again.
-nbgrader.api.create_engine = functools.cache(create_engine)
 
 
 class CourseError(UserError):

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Bool, Float
 
 from dgm_utils.grading.errors import UserError
@@ -107,27 +106,6 @@ class ExecuteAndMark(NbGraderPreprocessor):
         executed = executed_path(course, assignment, student, nb, grader.marker.version)
         nb = nbformat.read(executed, as_version=4) if executed.is_file() else grader.execute(nb)
         grader.marker.mark(nb)
-        return nb, resources
-
-
-class SaveTogether(SaveAutoGrades):
-    """nbgrader's `SaveAutoGrades` in one transaction: a notebook's grades are there all or none.
-
-    nbgrader commits after each cell, which takes the greater part of its time.
-    """
-
-    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
-        """Record the scores of all cells, and which questions got no answer."""
-        about = resources["nbgrader"]
-        self.notebook_id, self.assignment_id = about["notebook"], about["assignment"]
-        self.student_id, self.db_url = about["student"], about["db_url"]
-        self.gradebook = Gradebook(self.db_url)
-        with self.gradebook:
-            session = self.gradebook.db
-            commit, session.commit = session.commit, session.flush
-            for index, cell in enumerate(nb.cells):
-                self.preprocess_cell(cell, resources, index)
-            commit()
         return nb, resources
 
 

@@ -14,6 +14,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import selectors
 import signal
 import socket
@@ -96,9 +97,11 @@ class Zygote:
         _tell(client, pid=pid)
 
     def _get_ready(self):
-        """What is the same for all kernels, and can be done once the first is wanted."""
-        # The folder of the modules that may be imported was looked at before they were there.
+        """What is the same for all kernels: the modules that they may import, and the tasks."""
+        # Their folder was looked at before they were there.
         importlib.invalidate_caches()
+        for module in pkgutil.walk_packages([str(Path(inside.__file__).parents[2])]):
+            importlib.import_module(module.name)
         inside.load(self._tasks)
         # A collection of garbage in a kernel would copy every page that has an object on it.
         gc.collect()
