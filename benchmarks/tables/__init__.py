@@ -1,0 +1,1 @@
+"""The papers' tables, on the papers' data: each row trained, evaluated and written down."""
