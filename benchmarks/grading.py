@@ -16,12 +16,9 @@ or the benchmark stops.
   it is False in the stock kernel as well, so that both sides run the same cells.
 - **dgm grade**: as it comes, with a worker for each core.
 
-**CPU time** is user and system time of every process that took part, to its end. The benchmark is
-a "child subreaper" (prctl(2)): what loses its parent becomes its child. It waits for all of them
-and reads what the system has added up in RUSAGE_CHILDREN. That holds the kernels of the sandbox,
-which are waited for inside it, but not its warm process, which is there until the sandbox is closed
-and for which nobody can wait then; so that one is looked up ten times a second, and its last time
-counts. The sum agrees with what a control group (cpuacct) counts for the same run.
+**CPU time** is that of a control group into which the command is put, and so of every process that
+takes part, to its end; it takes root, or a group that one may divide. The benchmark is a "child
+subreaper" (prctl(2)): what loses its parent becomes its child, and it waits for all of them.
 **Memory** is the most that the process that marks and records held (VmHWM), and the most that any
 one process held.
 """
@@ -33,7 +30,6 @@ import json
 import os
 import platform
 import random
-import resource
 import shutil
 import sqlite3
 import statistics
@@ -51,7 +47,6 @@ from pathlib import Path
 
 import nbformat
 import numpy
-import psutil
 
 from benchmarks.simulation import Service, simulate
 from dgm_utils.grading import autograde
@@ -64,8 +59,6 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "benchmarks" / "grading.md"
 MIB = 2**20
 PR_SET_CHILD_SUBREAPER = 36
-# In the command line of the sandbox's warm process.
-WARM = "dgm_utils.grading.zygote"
 # At least this many times faster than stock, and at most so many seconds of CPU time for each
 # submission beyond the student's own cells.
 FASTER, OVERHEAD = 6.0, 0.4
@@ -107,10 +100,10 @@ def measured(command: list[str], folder: Path, **environment: str) -> Cost:
         RuntimeError: when a child is left that does not end.
 
     """
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    group, start = _Group(), time.monotonic()
     with open(folder / "output", "ab") as output:
         process = subprocess.Popen(
-            command,
+            group.enter(command),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -129,13 +122,43 @@ def measured(command: list[str], folder: Path, **environment: str) -> Cost:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 time.sleep(0.01)
         raise RuntimeError(f"{command} left processes behind")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime + watch.lost
-    return Cost(wall, cpu, watch.peak, usage.ru_maxrss * 1024)
+    return Cost(wall, group.leave(), watch.peak, usage.ru_maxrss * 1024)
+
+
+class _Group:
+    """A control group of our own, which adds up the CPU time of all that is in it.
+
+    Raises:
+        OSError: when none can be made.
+
+    """
+
+    def __init__(self):
+        # The first version of control groups has a hierarchy for this; the second has but one.
+        first = Path("/sys/fs/cgroup/cpuacct")
+        parent = first if first.is_dir() else Path("/sys/fs/cgroup")
+        self._folder = parent / f"benchmark-{os.getpid()}"
+        self._folder.mkdir()
+
+    def enter(self, command):
+        """The command, which joins the group before it begins."""
+        join = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+        return ["/bin/sh", "-c", join, str(self._folder), *command]
+
+    def leave(self):
+        """Seconds of all that was in it; the group is gone then."""
+        usage = self._folder / "cpuacct.usage"
+        if usage.is_file():
+            seconds = int(usage.read_text()) / 1e9
+        else:
+            lines = (self._folder / "cpu.stat").read_text().splitlines()
+            seconds = int(dict(line.split() for line in lines)["usage_usec"]) / 1e6
+        self._folder.rmdir()
+        return seconds
 
 
 class _Watch(threading.Thread):
-    """Looks at a process until it ends: its own peak of memory, and the CPU time of warm processes.
+    """Looks at a process until it ends, for its own peak of memory.
 
     Args:
         pid: of the process.
@@ -144,34 +167,16 @@ class _Watch(threading.Thread):
 
     def __init__(self, pid):
         super().__init__(daemon=True)
-        self.peak, self._process = 0, psutil.Process(pid)
-        # By the process of bubblewrap that each belongs to.
-        self._warm, self._seconds = {}, {}
-
-    @property
-    def lost(self):
-        """CPU seconds of warm processes, and of what they have waited for."""
-        return sum(self._seconds.values())
+        self.peak, self._status = 0, Path(f"/proc/{pid}/status")
 
     def run(self):
-        with suppress(OSError, StopIteration, psutil.NoSuchProcess):
+        with suppress(OSError, StopIteration):
             while True:
-                self._look()
+                lines = self._status.read_text().splitlines()
+                # A process that has ended has no such line.
+                line = next(line for line in lines if line.startswith("VmHWM"))
+                self.peak = int(line.split()[1]) * 1024
                 time.sleep(0.1)
-
-    def _look(self):
-        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        # A process that has ended has no such line.
-        line = next(line for line in lines if line.startswith("VmHWM"))
-        self.peak = int(line.split()[1]) * 1024
-        for process in self._process.children(recursive=True):
-            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                parent = process.parent()
-                if WARM in process.cmdline() and parent.name() == "bwrap":
-                    # A kernel that is about to end stands here too; it is younger, and waited for.
-                    oldest = self._warm.setdefault(parent.pid, process)
-                    if process == oldest:
-                        self._seconds[parent.pid] = sum(process.cpu_times()[:4])
 
 
 @dataclass

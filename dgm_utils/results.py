@@ -1,7 +1,7 @@
 """The rows that `python -m benchmarks.tables` has written, beside what the papers print.
 
-The lectures call `beside` in the cell after a published table. No number is made here: a row that
-was not run is a dash.
+For a lecture's cell after a published table. No number is made here: a row that was not run is a
+dash.
 """
 
 import json

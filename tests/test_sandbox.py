@@ -506,20 +506,21 @@ def test_a_kernel_ends_when_its_client_hangs_up(box):
 CHILD = """
 import pickle, sys, time
 from dgm_utils.grading.sandbox import Contents, Sandbox
-box = Sandbox(Contents(pickle.dumps({}), "dgm_utils.exercises.iwae", ()))
+box = Sandbox(Contents(pickle.dumps({{}}), "dgm_utils.exercises.iwae", (), {jailed}))
 print(box.folder, flush=True)
 time.sleep(1000)
 """
 
 
-@needs_sandbox
-def test_nothing_runs_on_when_its_owner_is_killed():
-    owner = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("jailed", [pytest.param(True, marks=needs_sandbox), False])
+def test_nothing_runs_on_when_its_owner_is_killed(jailed):
+    command = [sys.executable, "-c", CHILD.format(jailed=jailed)]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     folder = owner.stdout.readline().strip()
     try:
         assert folder, "no sandbox was started"
         family = psutil.Process(owner.pid).children(recursive=True)
-        assert len(family) >= 2
+        assert len(family) >= (2 if jailed else 1)
         owner.send_signal(signal.SIGKILL)
         owner.wait()
         until(lambda: not any(map(_runs, family)), "the end of the sandbox")
@@ -555,6 +556,21 @@ def test_closing_ends_every_kernel_and_removes_the_folder():
         family = [psutil.Process(box.pid), *processes(box)]
     until(lambda: not any(map(_runs, family)), "the end of the sandbox")
     assert not box.folder.exists()
+
+
+LIMITED = """
+import resource
+from dgm_utils.grading import jail
+jail.limit(2**33, 60, 10_000, 100, 2**20, any_address={any_address})
+print(resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(("any_address", "said"), [(False, "8589934592 100"), (True, "-1 100")])
+def test_addresses_are_limited_but_on_a_card(any_address, said):
+    code = LIMITED.format(any_address=any_address)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == said, done.stderr
 
 
 # How it is found, and what is said where it is not

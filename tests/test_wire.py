@@ -13,6 +13,7 @@ from conftest import EXERCISES_OF, TOPICS
 from dgm_utils.grading import wire
 from dgm_utils.grading.exercise import Case
 from dgm_utils.grading.judge import make_task
+from dgm_utils.grading.marking import graded_on
 from dgm_utils.grading.observe import Observation, Raised, observe
 from dgm_utils.grading.sandbox import visible_modules
 
@@ -174,3 +175,12 @@ def test_a_case_keeps_its_facts_at_home():
     task = make_task(EXERCISES_OF["iwae"][0])
     dumped = wire.dump_tasks({("x", 0): type(task)((case,), None, 1.0)}, VISIBLE, "dgm_utils")
     assert b"truth" not in dumped
+
+
+def test_a_class_is_graded_on_a_card_only_when_asked(monkeypatch):
+    monkeypatch.delenv("DGM_DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert graded_on() == ["cpu"]
+    # A device that is everywhere stands for the card.
+    monkeypatch.setenv("DGM_DEVICE", "meta")
+    assert graded_on() == ["meta"]

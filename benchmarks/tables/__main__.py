@@ -4,7 +4,7 @@
     python -m benchmarks.tables iwae --budget 30            # half an hour of training for each row
     python -m benchmarks.tables iwae --row "IWAE, K = 5" --seed 1 --device cuda
 
-Rows go to `lectures/results/NAME.json`, which the lectures read. A run that was cut short goes on
+Rows go to `lectures/results/NAME.json`, for lectures to read. A run that was cut short goes on
 from its checkpoint in `_build/tables/`. `--budget` shortens the training to what fits, and the row
 says how many epochs of how many it had. Data: set `DGM_DATA`, as the README says.
 """

@@ -12,11 +12,15 @@ from dgm_utils.grading.observe import observe_task
 _tasks = {}
 
 
+def on_a_card() -> bool:
+    """Whether `DGM_DEVICE` names a card: then nothing may touch it before a kernel is forked."""
+    return os.environ.get("DGM_DEVICE", "").startswith("cuda")
+
+
 def load(path: str) -> None:
     """Read the tasks of this assignment: once, in the process from which all kernels are forked."""
     _tasks["path"] = path
-    # What has touched a card cannot be forked.
-    if not os.environ.get("DGM_DEVICE", "").startswith("cuda"):
+    if not on_a_card():
         _read()
 
 

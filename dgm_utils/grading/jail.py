@@ -122,7 +122,14 @@ def mapped() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def limit(memory: int, cpu_seconds: int, processes: int, open_files: int, file_size: int) -> None:
+def limit(
+    memory: int,
+    cpu_seconds: int,
+    processes: int,
+    open_files: int,
+    file_size: int,
+    any_address: bool = False,
+) -> None:
     """Set limits that can only be lowered from now on.
 
     Args:
@@ -131,10 +138,11 @@ def limit(memory: int, cpu_seconds: int, processes: int, open_files: int, file_s
         processes: and threads, all together.
         open_files: in one process.
         file_size: bytes of one file.
+        any_address: leave memory to `watch`; CUDA reserves more addresses than there is memory.
 
     """
     for kind, most in (
-        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_AS, resource.RLIM_INFINITY if any_address else memory),
         (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_NPROC, processes),
         (resource.RLIMIT_NOFILE, open_files),

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import importlib
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -51,7 +52,8 @@ class Marker:
         self.version = hashlib.sha256(source.read_bytes() + code).digest()
         wanted = {check for cell in notebook.cells for check in _checks(cell)}
         self._tasks = {
-            (name, seed): make_task(self._exercises[name], seed, devices()) for name, seed in wanted
+            (name, seed): make_task(self._exercises[name], seed, graded_on())
+            for name, seed in wanted
         }
         self._answers = {name: Answers(exercise) for name, exercise in self._exercises.items()}
 
@@ -139,6 +141,11 @@ class Marker:
             yield nbformat.v4.new_output(
                 "error", ename="CheckFailed", evalue=said, traceback=said.splitlines()
             )
+
+
+def graded_on() -> list[str]:
+    """The device that `DGM_DEVICE` names, or the CPU: a card is not in the sandbox unasked."""
+    return devices() if os.environ.get("DGM_DEVICE") else ["cpu"]
 
 
 def _is_record(output):
