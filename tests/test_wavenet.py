@@ -132,7 +132,8 @@ def test_log_det_is_that_of_the_jacobian(flow, direction):
         assert (jacobian.triu(1) == 0).all()
         # Products of 9 factors and their inverses: a few hundred roundings.
         close(log_det[row], torch.linalg.slogdet(jacobian).logabsdet, 1e3 * EPS)
-        close(go(v[row : row + 1])[0][0], value[row], 1e2 * EPS)
+        # Roundings grow with the values, which reach some hundreds.
+        close(go(v[row : row + 1])[0][0], value[row], 1e2 * EPS * value.abs().max())
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -131,8 +131,8 @@ class _Warm:
         if jailed and (reason := why_not()):
             raise SandboxError(
                 f"{reason}; without the sandbox student code could read the answers and change the "
-                "gradebook. Where it cannot be had (macOS, Windows), --no-sandbox grades without "
-                "protection."
+                "gradebook. Where it cannot be had (macOS), --no-sandbox grades without "
+                "protection; on Windows, grade in the Windows Subsystem for Linux."
             )
         _sweep()
         self._make_folder()
