@@ -133,7 +133,7 @@ def test_log_det_is_that_of_the_jacobian(flow, direction):
         # Products of 9 factors and their inverses: a few hundred roundings.
         close(log_det[row], torch.linalg.slogdet(jacobian).logabsdet, 1e3 * EPS)
         # Roundings grow with the values, which reach some hundreds.
-        close(go(v[row : row + 1])[0][0], value[row], 1e2 * EPS * value.abs().max())
+        close(go(v[row : row + 1])[0][0], value[row], 1e2 * EPS * value.abs().max().item())
 
 
 @pytest.mark.parametrize("cached", [True, False])
