@@ -51,11 +51,6 @@ class Dequantized(torch.nn.Module):
         v, log_det = logit_preprocess(y, self.num_levels, self.alpha)
         return (self.flow.log_prob(v) + log_det).reshape(log_q.shape) - log_q
 
-    def draw(self, shape, device, generator=None):
-        """Noise for `bound`: uniform or normal, as the dequantizer takes it."""
-        make = torch.rand if isinstance(self.noise, UniformDequantizer) else torch.randn
-        return make(shape, generator=generator, device=device)
-
 
 def run(config, work):
     """Train flow and noise together, and measure the bound on the test set."""
@@ -64,7 +59,8 @@ def run(config, work):
     model = Dequantized(config, x.shape[1], images.num_levels)
 
     def loss(batch):
-        return -model.bound(batch, model.draw((1, *batch.shape), batch.device)).mean()
+        noise = model.noise.draw((1, *batch.shape)).to(batch.device)
+        return -model.bound(batch, noise).mean()
 
     work.fit(model, loss, x, config)
     return measure(model, work, config)
@@ -77,7 +73,7 @@ def measure(model, work, config):
     generator = work.generator(1)
     bounds = []
     for block in x.split(500):
-        noise = model.draw((config["draws"], *block.shape), x.device, generator)
+        noise = model.noise.draw((config["draws"], *block.shape), generator)
         bounds.append(model.bound(block, noise).mean(0))
     bits = bits_per_dim(torch.cat(bounds), x.shape[1])
     return {

@@ -11,7 +11,7 @@ Autoregressive Flow" (2016); van den Berg et al., "Sylvester Normalizing Flows" 
 import torch
 
 from benchmarks.tables.iwae import measure, start_at_the_mean
-from dgm_utils.models.autoregressive import IAFLayer
+from dgm_utils.models.autoregressive import IAF
 from dgm_utils.models.flow import FlowPosterior
 from dgm_utils.models.planar import PlanarLayer, SylvesterLayer
 from dgm_utils.models.vae import VAE, BernoulliDecoder, GaussianEncoder, mlp
@@ -82,16 +82,15 @@ def run(config, work):
 
 def make_layers(config):
     """The flow of a row, near the identity at the start."""
-    latents, family = config["latents"], config["family"]
-    orders = [range(latents), range(latents)[::-1]]
-    layers = []
-    for number in range(config["layers"]):
-        if family == "planar":
-            layers.append(PlanarLayer(latents))
-        elif family == "Sylvester":
-            layers.append(SylvesterLayer(latents, config["units"]))
-        else:
-            layers.append(IAFLayer(latents, config["made_hidden"], order=orders[number % 2]))
+    latents, count = config["latents"], config["layers"]
+    if config["family"] == "planar":
+        layers = [PlanarLayer(latents) for _ in range(count)]
+    elif config["family"] == "Sylvester":
+        layers = [SylvesterLayer(latents, config["units"]) for _ in range(count)]
+    elif config["family"] == "IAF":
+        layers = list(IAF(latents, count, hidden_sizes=config["made_hidden"]).layers)
+    else:
+        layers = []
     for layer in layers:
         for parameter in layer.parameters():
             # Frames are orthonormalized, and their size does not matter.
