@@ -8,21 +8,23 @@ notebooks, table and remembered results. No process may be left of a killed run,
 once the chain is over. Prints one line for each chain; the exit code is 1 if one came out wrong,
 and its line has the seed that repeats it.
 
-The runs are short: a small assignment, with one worker. Moments are uniform between two lines of
-the run's output, and so spread over its start, each recording and its end on any machine.
+The runs are short: a small assignment, with one worker, in a process forked from one that has
+imported what `dgm grade` imports. Moments are uniform between two lines of the run's output, and so
+spread over its start, each recording and its end on any machine.
 """
 
 import argparse
+import atexit
 import contextlib
 import csv
 import ctypes
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,8 +36,12 @@ import nbformat
 import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from dgm_utils import cli
+
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT = "small"
+# What takes `dgm grade` long to import.
+IMPORTED = ["dgm_utils.grading.startup", "dgm_utils.grading.autograde", "dgm_utils.exercises.iwae"]
 PR_SET_CHILD_SUBREAPER = 36
 # What is left of a killed run has so long to end; none of it has anything to wait for.
 LAST_BREATH = 30
@@ -80,20 +86,16 @@ class Chain:
 
 
 class Rehearsal:
-    """A small course, graded again and again; a context manager that removes all of it.
+    """A small course, graded again and again; a context manager that removes all of it."""
 
-    Args:
-        tree: of the course's package, whose `dgm` is run.
-
-    """
-
-    def __init__(self, tree: Path = ROOT):
-        self._tree = tree
+    def __init__(self):
         # Short, because the paths of sockets that lie in it must be.
         self.folder = Path(tempfile.mkdtemp(prefix="k-"))
         self._count = 0
         self._template = self.folder / "course"
-        make_course(self._template, tree)
+        make_course(self._template)
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(IMPORTED)
 
     def __enter__(self):
         # What loses its parent becomes a child of this process, where it can be counted.
@@ -112,7 +114,7 @@ class Rehearsal:
 
         """
         course = self._copy()
-        run = _Run(self._tree, course)
+        run = _Run(self._context, course)
         moments = [time.monotonic(), *run.moments(), run.ended()]
         state = read_state(course)
         points = {name: row["points"] for name, row in state["table"].items()}
@@ -130,7 +132,7 @@ class Rehearsal:
             # A course that has once been graded to its end can still be killed when graded again.
             done = (course / "grading" / "reports" / f"{ASSIGNMENT}.csv").is_file()
             options = ("--regrade",) if done else ()
-        run = _Run(self._tree, course)
+        run = _Run(self._context, course)
         list(run.moments())
         run.ended()
         chain.faults += self._left_over()
@@ -150,21 +152,19 @@ class Rehearsal:
         stage, everything = rng.randrange(len(gaps)), rng.random() < 0.5
         delay = rng.uniform(0, gaps[stage])
         before = set(psutil.Process().children(recursive=True))
-        run = _Run(self._tree, course, *options)
+        run = _Run(self._context, course, *options)
         for number, _ in enumerate(run.moments(), 1):
             if number == stage:
                 break
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            run.process.wait(delay)
-        ended = run.process.poll() is not None
+        run.process.join(delay)
+        ended = not run.process.is_alive()
         victims = [run.process]
         if everything:
             victims += psutil.Process(run.process.pid).children(recursive=True) if not ended else []
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
-        run.process.wait()
-        run.process.stdout.close()
+        run.ended()
         what = "nothing, it had ended" if ended else "all" if everything else "one"
         chain.kills.append(f"{' '.join(options)} line {stage} + {delay:.3f} s: {what}".strip())
         left = _survivors(before)
@@ -181,43 +181,49 @@ class Rehearsal:
 class _Run:
     """`dgm grade` on a course, in a process."""
 
-    def __init__(self, tree, course, *options):
+    def __init__(self, context, course, *options):
         temporary = course.parent / "tmp"
         temporary.mkdir(exist_ok=True)
         self._errors = course.parent / "stderr"
-        command = [sys.executable, "-m", "dgm_utils.cli", "--course", str(course), "grade"]
-        with open(self._errors, "wb") as errors:
-            self.process = subprocess.Popen(
-                [*command, ASSIGNMENT, "--jobs", "1", *options],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                # Comes before PYTHONPATH for `python -m`.
-                cwd=tree,
-                text=True,
-                env=os.environ
-                | {
-                    "PYTHONPATH": str(tree),
-                    "PYTHONUNBUFFERED": "1",
-                    "OMP_NUM_THREADS": "1",
-                    "TMPDIR": str(temporary),
-                },
-            )
+        mine, its = context.Pipe(duplex=False)
+        self._output = open(os.dup(mine.fileno()), encoding="utf-8")  # noqa: SIM115 - `ended` closes
+        mine.close()
+        arguments = ["--course", str(course), "grade", ASSIGNMENT, "--jobs", "1", *options]
+        self.process = context.Process(
+            target=_dgm, args=(arguments, its, str(self._errors), str(temporary))
+        )
+        self.process.start()
+        its.close()
 
     def moments(self):
         """The time of each line of output."""
-        for _ in self.process.stdout:
+        for _ in self._output:
             yield time.monotonic()
 
     def ended(self):
         """Wait for the end; its time."""
-        self.process.wait()
-        self.process.stdout.close()
+        self.process.join()
+        self._output.close()
         return time.monotonic()
 
     def said(self):
         """What it complained about."""
         return self._errors.read_text(errors="replace").strip()[-2000:]
+
+
+def _dgm(arguments, output, errors, temporary):
+    """Be `dgm`, in a process forked for it."""
+    os.dup2(output.fileno(), 1)
+    output.close()
+    with open(errors, "wb") as file:
+        os.dup2(file.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    os.chdir(ROOT)
+    os.environ.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", TMPDIR=temporary)
+    code = cli.main(arguments)
+    # Which multiprocessing does not do, and a program does.
+    atexit._run_exitfuncs()
+    sys.exit(code)
 
 
 def read_state(course: Path) -> dict:
@@ -278,6 +284,7 @@ _QUERIES = {
         SELECT notebook.name, source_cell.name, locked, source, checksum FROM source_cell
         LEFT JOIN notebook ON notebook.id = source_cell.notebook_id
     """,
+    "version": "SELECT version_num FROM alembic_version",
     "integrity": "PRAGMA integrity_check",
 }
 
@@ -333,14 +340,8 @@ def _adopt_orphans(yes):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def make_course(folder: Path, tree: Path = ROOT) -> None:
-    """A course with one assignment of two functions and a question, and five submissions.
-
-    Args:
-        folder: where to make it.
-        tree: where nbgrader's configuration is taken from.
-
-    """
+def make_course(folder: Path) -> None:
+    """A course with one assignment of two functions and a question, and five submissions."""
     source = _notebook(
         {name: f"### BEGIN SOLUTION\n{text}\n### END SOLUTION" for name, text in _RIGHT.items()},
         "A model answer.",
@@ -348,7 +349,7 @@ def make_course(folder: Path, tree: Path = ROOT) -> None:
     path = folder / "solutions" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(source, path)
-    shutil.copy(tree / "nbgrader_config.py", folder)
+    shutil.copy(ROOT / "nbgrader_config.py", folder)
     submissions = {
         # The same code; one of them has answered the question and one has not.
         "ann": _notebook(_RIGHT, "Because the logarithm is concave."),

@@ -155,7 +155,7 @@ def running(processes):
 
 def make_course(folder, *students):
     """The small course, released, with these submissions."""
-    kills.make_course(folder, ROOT)
+    kills.make_course(folder)
     Course(folder).release(ASSIGNMENT)
     for submitted in (folder / "grading" / "submitted").iterdir():
         if submitted.name not in students:

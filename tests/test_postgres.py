@@ -174,7 +174,7 @@ class Graded:
         self.lite, self.course = folder / "lite", folder / "postgres"
         self.gradebook = server.new_database("gradebook")
         for course in (self.lite, self.course):
-            kills.make_course(course, ROOT)
+            kills.make_course(course)
         runs = [grade(self.lite, None), grade(self.course, self.gradebook)]
         self.lite_said, self.said = [run.end() for run in runs]
         self.lite_rows = rows(f"sqlite:///{self.lite}/grading/gradebook.db")
@@ -226,7 +226,7 @@ def test_two_processes_that_record_at_once_leave_the_gradebook_of_one(
     gradebook = server.new_database("halves")
     courses = [tmp_path / name for name in ("one", "other")]
     for course in courses:
-        kills.make_course(course, ROOT)
+        kills.make_course(course)
     monkeypatch.setenv("DGM_GRADEBOOK", gradebook)
     Course(courses[0]).release(ASSIGNMENT)
     shutil.copytree(courses[0] / "assignments", courses[1] / "assignments")

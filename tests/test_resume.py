@@ -123,6 +123,14 @@ def test_an_assignment_that_was_half_entered_is_entered_whole(small):
     small.enter(kills.ASSIGNMENT)
     assert sources() == whole
 
+    with contextlib.closing(sqlite3.connect(gradebook)) as database, database:
+        version = database.execute("SELECT version_num FROM alembic_version").fetchall()
+        assert len(version) == 1
+        database.execute("DROP TABLE alembic_version")
+    small.enter(kills.ASSIGNMENT)
+    with contextlib.closing(sqlite3.connect(gradebook)) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == version
+
     shutil.rmtree(small.path("release", assignment=kills.ASSIGNMENT))
     (small.root / ".release-begun").mkdir()
     small.enter(kills.ASSIGNMENT)

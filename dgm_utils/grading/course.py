@@ -5,10 +5,8 @@ import copy
 import filecmp
 import io
 import logging
-import os
 import re
 import shutil
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -24,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, SAWarning
 from traitlets.config.loader import PyFileConfigLoader
 
 from dgm_utils.grading.errors import UserError
+from dgm_utils.grading.gradebook import note_version
 
 CONFIG = "nbgrader_config.py"
 _MAKING = ".release-"
@@ -50,9 +49,6 @@ class Course:
         if not found:
             raise CourseError(f"no {CONFIG} in {start} or above it: run dgm in the course folder")
         self.root = found[0]
-        # nbgrader runs alembic, which lies beside this Python and maybe not on the path.
-        folders = [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
-        os.environ["PATH"] = os.pathsep.join(folders)
         config = PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
         # nbgrader 0.9.6 with SQLAlchemy 2.1; the rows it warns about are written.
         warnings.filterwarnings("ignore", "Object of type <Submitted", SAWarning)
@@ -117,6 +113,8 @@ class Course:
             for left in self.root.glob(f"{_MAKING}*"):
                 # Of a run that was killed.
                 shutil.rmtree(left, ignore_errors=True)
+            with self.api.gradebook as gradebook:
+                note_version(gradebook)
             if not self._is_entered(assignment):
                 self.release(assignment)
 

@@ -1,20 +1,46 @@
 """nbgrader's gradebook, asked less often.
 
 nbgrader opens the gradebook some ten times for a submission, each time with an engine that compiles
-the same statements again, and asks and commits cell by cell. Here are its two busiest steps, with
-one question and one commit for all cells of a notebook, and one engine for each database.
+the same statements again, and asks and commits cell by cell; for a new gradebook it runs a
+program of three seconds. Here are its two busiest steps, with one question and one commit for all
+cells of a notebook, and one engine for each database.
 """
 
 import functools
 
 import nbgrader.api
+from alembic.script import ScriptDirectory
 from nbformat import NotebookNode
 from nbgrader.api import Grade, Gradebook, GradeCell, MissingEntry
+from nbgrader.dbutil import ALEMBIC_DIR
 from nbgrader.preprocessors import OverwriteCells, SaveAutoGrades
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.orm import joinedload
 
+
+def newest_version() -> str:
+    """The version of the tables that this nbgrader makes, as alembic names it."""
+    return ScriptDirectory(ALEMBIC_DIR).get_current_head()
+
+
 nbgrader.api.create_engine = functools.cache(create_engine)
+nbgrader.api.get_alembic_version = newest_version
+
+
+def note_version(gradebook: Gradebook) -> None:
+    """Write down the version of the tables, if a run was killed between making them and that.
+
+    Without it `nbgrader db upgrade` takes the gradebook for one of the first version.
+    """
+    session = gradebook.db
+    session.execute(
+        text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL)")
+    )
+    if not session.execute(text("SELECT version_num FROM alembic_version")).first():
+        session.execute(
+            text("INSERT INTO alembic_version VALUES (:version)"), {"version": newest_version()}
+        )
+    session.commit()
 
 
 class OverwriteTogether(OverwriteCells):
