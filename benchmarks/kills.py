@@ -176,6 +176,8 @@ class Rehearsal:
             # One that torch makes, the same each time.
             if not path.name.startswith("torchinductor_"):
                 yield f"left in the temporary folder: {path.name}"
+                # Or the next chain would be blamed for it.
+                shutil.rmtree(path)
 
 
 class _Run:

@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +10,16 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from browser import AS_ROOT, CHROMIUM, needs_chromium
 from bs4 import BeautifulSoup
 from conftest import ROOT
 
 pytest.importorskip(
     "sphinx_book_theme", reason="the book's packages are missing: pip install --editable .[book]"
 )
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 LECTURES = sorted(path.stem for path in ROOT.glob("lectures/*.ipynb"))
 ASSIGNMENTS = sorted(path.stem for path in ROOT.glob("assignments/*/*.ipynb"))
 each_lecture = pytest.mark.parametrize("name", LECTURES)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 
 # Written into a copy of a page: what only the browser knows goes where --dump-dom shows it.
 PROBE = """<script>
@@ -70,7 +65,7 @@ def open_in_chromium(path, profile, query=""):
         *("--window-size=1280,1024", "--virtual-time-budget=20000"),
         *("--enable-logging=stderr", "--v=0"),
         *("--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"),
-        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+        *AS_ROOT,
         *(f"--user-data-dir={profile}", path.as_uri() + query),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

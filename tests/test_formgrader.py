@@ -2,22 +2,19 @@
 
 import contextlib
 import importlib
-import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
 import requests
 from conftest import ROOT, needs_sandbox
+from lab import Lab, environment, until
 
 from dgm_utils.grading.course import Course
 from dgm_utils.grading.preprocess import close_graders
@@ -39,102 +36,6 @@ print("solutions:", glob.glob("{course}/solutions/*/*"))
 """
 REFERENCE = "from dgm_utils.iwae import active_units"
 SLEEP = ["sleep", "654"]
-
-
-class Lab:
-    """JupyterLab's server in a course folder, and a browser's session with it; a context manager.
-
-    Args:
-        course: the course folder.
-
-    """
-
-    def __init__(self, course: Path):
-        # Short, because the paths of sockets that lie in it must be.
-        self.folder = Path(tempfile.mkdtemp(prefix="lab-"))
-        names = {"JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"}
-        places = {name: str(self.folder / name) for name in names}
-        for place in places.values():
-            Path(place).mkdir()
-        self.temporary = Path(places["TMPDIR"])
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser"]
-        command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
-        command += ["--allow-root"] if os.geteuid() == 0 else []
-        self.log = self.folder / "log"
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=course,
-                env=environment() | places,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self._session, self._seen = requests.Session(), set()
-        try:
-            self._log_in(Path(places["JUPYTER_RUNTIME_DIR"]) / f"jpserver-{self.process.pid}.json")
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.end(signal.SIGKILL)
-        # None is left, or a test has failed.
-        for process in self._seen:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        shutil.rmtree(self.folder)
-
-    def _log_in(self, about):
-        until(about.is_file, lambda: f"no server: {self.said()}")
-        found = json.loads(about.read_text())
-        self._url = found["url"]
-        until(self._answers, lambda: f"no answer: {self.said()}")
-        # Sets the cookie that says who one is; the token is not needed again.
-        self._session.get(f"{self._url}lab", params={"token": found["token"]}).raise_for_status()
-        page = self._session.get(f"{self._url}formgrader/manage_submissions/{ASSIGNMENT}")
-        page.raise_for_status()
-
-    def _answers(self):
-        with contextlib.suppress(requests.ConnectionError):
-            return self._session.get(f"{self._url}api").ok
-
-    def press_autograde(self, student, xsrf=True):
-        """The request of the button in formgrader's list of submissions."""
-        url = f"{self._url}formgrader/api/submission/{ASSIGNMENT}/{student}/autograde"
-        headers = {"X-CSRFToken": self._session.cookies["_xsrf"]} if xsrf else {}
-        return self._session.post(url, headers=headers)
-
-    def descendants(self):
-        """Every process that the server has started, and theirs."""
-        found = psutil.Process(self.process.pid).children(recursive=True)
-        self._seen |= set(found)
-        return found
-
-    def end(self, how):
-        """Send the server a signal and wait for its end."""
-        self.process.send_signal(how)
-        return self.process.wait(30)
-
-    def said(self):
-        return self.log.read_text(errors="replace")[-3000:]
-
-
-def environment():
-    """This one, with the package under test and SQLite."""
-    kept = {name: value for name, value in os.environ.items() if name != "DGM_GRADEBOOK"}
-    return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def until(condition, what, seconds=30):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, what()
-        time.sleep(0.05)
-    return found
 
 
 def cmdline(process):
@@ -192,8 +93,10 @@ class Graded:
         dgm = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
         try:
             with Lab(self.folder) as lab:
-                self.refused = lab.press_autograde("ann", xsrf=False).status_code
-                said = {name: lab.press_autograde(name) for name in (*self.students, "eve")}
+                self.refused = lab.press_autograde(ASSIGNMENT, "ann", xsrf=False).status_code
+                said = {
+                    name: lab.press_autograde(ASSIGNMENT, name) for name in (*self.students, "eve")
+                }
                 self.said = {name: answer.json() for name, answer in said.items()}
                 self.kept = lab.descendants()
                 self.code = lab.end(signal.SIGTERM)
@@ -312,7 +215,7 @@ def test_a_killed_server_takes_running_student_code_with_it(tmp_path):
         def press():
             # The server dies before it answers.
             with contextlib.suppress(requests.ConnectionError):
-                lab.press_autograde("sleeper")
+                lab.press_autograde(ASSIGNMENT, "sleeper")
 
         pressing = threading.Thread(target=press)
         pressing.start()

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import importlib
 import importlib.metadata
 import inspect
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -588,3 +590,40 @@ def test_jupyter_finds_the_provisioner():
         group="jupyter_client.kernel_provisioners", name="dgm-sandbox"
     )
     assert found.load() is SandboxProvisioner
+
+
+def test_what_killed_owners_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folders = {name: tmp_path / f"dgm-{name}" for name in ("half", "empty", "in-use", "own")}
+    for folder in folders.values():
+        folder.mkdir()
+    for name in ("half", "in-use"):
+        (folders[name] / "lock").touch()
+        (folders[name] / "course").mkdir()
+    (folders["own"] / "notes").touch()
+
+    with open(folders["in-use"] / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sandbox._sweep()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dgm-in-use", "dgm-own"]
+    assert (folders["in-use"] / "course").is_dir()
+
+
+def test_a_folder_that_is_being_removed_has_its_lock_until_the_end(tmp_path, monkeypatch):
+    """So that a process killed on the way leaves what the next one removes."""
+    (tmp_path / "lock").touch()
+    (tmp_path / "course" / "deep").mkdir(parents=True)
+    (tmp_path / "tasks").touch()
+    seen, rmtree = [], shutil.rmtree
+    monkeypatch.setattr(
+        sandbox.shutil,
+        "rmtree",
+        lambda path, **options: (
+            seen.append(sorted(p.name for p in tmp_path.iterdir())) or rmtree(path, **options)
+        ),
+    )
+    sandbox._remove(tmp_path)
+    assert seen[-1] == ["lock"]
+    assert all("lock" in names for names in seen)
+    assert not tmp_path.exists()

@@ -7,6 +7,7 @@ asks it for a kernel.
 """
 
 import atexit
+import contextlib
 import fcntl
 import importlib.util
 import os
@@ -147,12 +148,13 @@ class _Warm:
             raise
 
     def _make_folder(self):
-        # Renamed once it is locked, for others remove what bears the prefix and is not. Its name is
-        # short, because the path of a Unix socket has at most 107 bytes.
-        new = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
-        self._lock = open(new / "lock", "wb")  # noqa: SIM115 - for as long as the folder is there
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.folder = new.rename(new.with_name(new.name.removeprefix(".")))
+        # Another process's `_sweep` may take it for a leftover until it is locked; then there is a
+        # next one. Its name is short, because the path of a Unix socket has at most 107 bytes.
+        lock = None
+        while lock is None:
+            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            lock = _lock(self.folder, "xb")
+        self._lock = lock
 
     def _start(self, jailed):
         kernels, course = self.folder / "kernels", self.folder / "course"
@@ -198,7 +200,7 @@ class _Warm:
         if process:
             process.kill()
             process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
         self._lock.close()
 
 
@@ -218,13 +220,38 @@ def _sweep():
     A process id would not do, for another container that shares the folder has its own.
     """
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if lock := _lock(folder, "rb+"):
+            with lock:
+                _remove(folder)
+        else:
+            # In use, somebody else's, or empty: its owner was killed before the lock, or after.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _lock(folder, mode):
+    """The folder's lock as an open file, or None if it cannot be had."""
+    with contextlib.ExitStack() as undo:
         try:
-            with open(folder / "lock", "rb+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+            file = undo.enter_context(open(folder / "lock", mode))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # It may have been removed since it was opened.
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(folder / "lock")):
+                return None
         except OSError:
-            # In use, or somebody else's.
-            continue
+            return None
+        undo.pop_all()
+        return file
+
+
+def _remove(folder):
+    """Remove a sandbox's folder, its lock last, so that `_sweep` finds what a kill has left."""
+    for path in folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != "lock":
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def visible_modules(may_import: tuple[str, ...]) -> tuple[str, ...]:
