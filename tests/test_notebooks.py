@@ -59,6 +59,17 @@ def test_cards_say_what_the_exercises_say(topic):
         assert f"check({name}, seed=1)" in hidden
 
 
+def test_every_assignment_begins_with_one_and_the_same_cell_for_hosts():
+    found = set()
+    for topic in TOPICS:
+        code = [c for c in cells(ROOT / "assignments" / topic / f"{topic}.ipynb") if "outputs" in c]
+        assert [cell.id for cell in code[:2]] == ["hosted", "imports"]
+        # A cell that nbgrader knows could not be added to a release that was handed in before.
+        assert "nbgrader" not in code[0].metadata
+        found.add(code[0].source)
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("topic", TOPICS)
 def test_releases_show_no_hidden_check_and_no_solution(topic):
     text = (ROOT / "assignments" / topic / f"{topic}.ipynb").read_text()
