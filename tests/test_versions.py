@@ -7,6 +7,8 @@ with right answers everywhere.
 import csv
 import re
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -202,3 +204,9 @@ def test_a_student_reads_what_to_do_and_no_traceback(told, stamp):
     shown = "\n".join(error.traceback)
     assert [word for word in MISFITS[stamp] if word not in shown] == []
     assert 'File "' not in shown and "dgm_utils/grading" not in shown
+
+
+def test_in_a_plain_session_too():
+    source = "from dgm_utils.exercises.iwae import check\ncheck.made_with('99.0.0')"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, misfit("99.0.0") + "\n")
