@@ -121,6 +121,19 @@ def test_cards_say_what_the_exercises_say(topic):
         assert f"check({name}, seed=1)" in hidden
 
 
+def test_every_notebook_begins_with_one_and_the_same_cell_for_hosts():
+    found = set()
+    for path in NOTEBOOKS:
+        hosted, imports = [cell for cell in cells(path) if cell.cell_type == "code"][:2]
+        assert (hosted.id, imports.id) == ("hosted", "imports")
+        # Once there are submissions, nbgrader refuses a release with a new cell that it knows.
+        assert "nbgrader" not in hosted.metadata
+        # The book is for reading.
+        assert (path in LECTURES) == ("remove-cell" in hosted.metadata.get("tags", ()))
+        found.add(hosted.source)
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("topic", TOPICS)
 def test_releases_show_no_hidden_check_and_no_solution(topic):
     text = (ROOT / "assignments" / topic / f"{topic}.ipynb").read_text()
