@@ -16,6 +16,7 @@ from string import Template
 
 import nbformat
 
+from dgm_utils import __version__
 from dgm_utils import new_exercise_templates as templates
 from dgm_utils.grading.errors import UserError
 
@@ -154,9 +155,10 @@ def _require_new(root, topic, name):
         if taken := sorted(names & _bound(path)):
             where = path.relative_to(root)
             raise UserError(f"{where} has a {taken[0]!r} already: choose another name")
-    reserved = _bound_in(Template(templates.IMPORTS).substitute(topic=topic))
+    reserved = {"check"}
     if files:
-        reserved |= _bound_in(_cell(nbformat.read(files[4], as_version=4), "imports", files[4]))
+        notebook = nbformat.read(files[4], as_version=4)
+        reserved |= _bound_in(_cell(notebook, "imports", files[4]).source)
     if name in reserved:
         raise UserError(f"the notebook imports {name!r} from elsewhere: choose another name")
 
@@ -182,8 +184,8 @@ def _bound_in(source):
 def _cell(notebook, cell_id, path):
     for cell in notebook.cells:
         if cell.id == cell_id:
-            return cell.source
-    raise UserError(f"{path} has no cell {cell_id!r}: give that id to the cell of imports")
+            return cell
+    raise UserError(f"{path} has no cell {cell_id!r}, which every notebook here has")
 
 
 class _Draft:
@@ -207,6 +209,7 @@ class _Draft:
             "number": number,
             "lecture": f"{number:02d}",
             "lecture_file": self.lecture.name,
+            "version": __version__,
         }
 
     def files(self):
@@ -265,8 +268,7 @@ class _Draft:
         ]
         if path.exists():
             notebook = nbformat.read(path, as_version=4)
-            _cell(notebook, "title", path)
-            notebook.cells[0].source += self._fill(templates.TITLE_OF_MORE)
+            _cell(notebook, "title", path).source += self._fill(templates.TITLE_OF_MORE)
             ids = [cell.id for cell in notebook.cells]
             # Behind the last exercise: its check, and the picture where there is one.
             last = max(number for number, i in enumerate(ids) if i.endswith("-check"))
@@ -277,6 +279,7 @@ class _Draft:
             _cell_of("markdown", "title", self._fill(templates.TITLE)),
             _cell_of("markdown", "notation", self._fill(templates.NOTATION)),
             _cell_of("markdown", "recap", self._fill(templates.RECAP)),
+            self._hosted("solutions/*/*.ipynb"),
             _locked("code", "imports", self._fill(templates.IMPORTS)),
         ]
         after = [
@@ -285,6 +288,13 @@ class _Draft:
             _cell_of("markdown", "closing", templates.CLOSING),
         ]
         return _notebook([*before, *cells, *after], _SOLUTION_KERNEL)
+
+    def _hosted(self, pattern):
+        """The cell for hosts without dgm_utils, the same in all notebooks: a neighbour's."""
+        neighbour = min(self.root.glob(pattern))
+        cell = _cell(nbformat.read(neighbour, as_version=4), "hosted", neighbour)
+        cell.execution_count = None
+        return cell
 
     def _lecture(self):
         """The lecture of a new topic and its rows in the lists; if it is there, its assignment."""
@@ -297,8 +307,7 @@ class _Draft:
             if not found:
                 raise UserError(f"{readme} has no row for {self.lecture.name} that ends in none")
             notebook = nbformat.read(self.lecture, as_version=4)
-            _cell(notebook, "title", self.lecture)
-            notebook.cells[0].source += self._fill(templates.FOLLOWS)
+            _cell(notebook, "title", self.lecture).source += self._fill(templates.FOLLOWS)
             return {readme: text, self.lecture: nbformat.writes(notebook) + "\n"}
         number = self.words["number"]
         row = self._fill(templates.LECTURE_ROW, assignment=assignment)
@@ -314,6 +323,7 @@ class _Draft:
             raise UserError(f"{counts} has no line NUM_CLAIMS = {{…}}, which counts the claims")
         cells = [
             _cell_of("markdown", "title", self._fill(templates.LECTURE_TITLE)),
+            self._hosted("lectures/[0-9]*.ipynb"),
             _cell_of("code", "imports", self._fill(templates.LECTURE_IMPORTS)),
             _cell_of("markdown", f"claim-{number}-1", self._fill(templates.CLAIM)),
             _cell_of("code", f"claim-{number}-1-numbers", self._fill(templates.CLAIM_NUMBERS)),

@@ -159,8 +159,11 @@ RECAP = """\
 
 FILL: what the student has to know, with formulas."""
 IMPORTS = """\
-# FILL: import what the answers need, and torch, F, math and itertools for the wrong ones.
-from dgm_utils.exercises.$topic import check"""
+from dgm_utils.exercises.$topic import check
+
+check.made_with("$version")  # the version of dgm_utils that this notebook needs
+
+# FILL: above, what the wrong answers need: math, itertools, torch, F. Here, from dgm_utils.data."""
 PROOF_CARD = """\
 ## Written: FILL: title of the written question
 

@@ -12,8 +12,8 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 1_000_000
-# nbgrader's own; JupyterLab adds others when a cell is folded or scrolled.
-CELL_METADATA = {"nbgrader", "deletable", "editable"}
+# nbgrader's own, and the book's tags; JupyterLab adds others when a cell is folded or scrolled.
+CELL_METADATA = {"nbgrader", "deletable", "editable", "tags"}
 NOTEBOOK_METADATA = {"kernelspec", "language_info"}
 
 

@@ -63,6 +63,7 @@ FILLED = {
     STUB % "the other cases": lambda _: 'yield Case("more", (1e3 * draw.normal(5),), wrt=(0,))',
     STUB % "a property": lambda _: "return bool((2 * value == case.args[0]).all())",
     STUB % r"\w+ (in a|from|by)": lambda _: f"return {next(RIGHT)}",
+    '# FILL: above, what the wrong answers need[^"]*': lambda _: "# Nothing from dgm_utils.data.",
     STUB % "the answer to": lambda _: "return x / 2",
     r'FILL: wrong answer (\d)(.*\n.*\n    """)FILL (You .*\n    )raise .*': lambda m: (
         f"wrong {m[1]}{m[2]}{m[3]}return {WRONG[int(m[1]) - 1]}"
