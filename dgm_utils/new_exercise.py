@@ -326,7 +326,7 @@ class _Draft:
             self._hosted("lectures/[0-9]*.ipynb"),
             _cell_of("code", "imports", self._fill(templates.LECTURE_IMPORTS)),
             _cell_of("markdown", f"claim-{number}-1", self._fill(templates.CLAIM)),
-            _cell_of("code", f"claim-{number}-1-numbers", self._fill(templates.CLAIM_NUMBERS)),
+            _cell_of("code", f"numbers-{number}-1", self._fill(templates.CLAIM_NUMBERS)),
             _cell_of("markdown", "summary", self._fill(templates.SUMMARY)),
         ]
         return {readme: text, self.lecture: _notebook(cells, _LECTURE_KERNEL), counts: counted}

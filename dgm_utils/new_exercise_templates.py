@@ -227,7 +227,7 @@ LECTURE_ROW = """\
 | $number | [FILL: title of the lecture]($lecture_file) | $assignment |
 """
 CLAIM_ROW = """\
-| $number.1 | FILL: the claim | [$number.1 FILL: its title]($lecture_file) | \
+| $number.1 | FILL: the claim | [$number.1 FILL: title of the claim]($lecture_file) | \
 `tests/test_$topic.py::test_$name` |
 """
 ASSIGNMENT = "[`$topic`](../assignments/$topic/$topic.ipynb)"
