@@ -22,13 +22,14 @@ demo: $(VENV)/installed
 	$(BIN)/dgm demo $(ASSIGNMENT)
 
 test: lint
-	$(BIN)/dgm release --check
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 	$(BIN)/pytest --nbval-lax --numprocesses 2 --dist loadfile lectures solutions
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python tests/notebooks.py
+	$(BIN)/dgm release --check
 
 lectures: $(VENV)/installed
 	$(BIN)/pytest --nbval-lax lectures
