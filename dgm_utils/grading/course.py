@@ -186,17 +186,17 @@ class Course:
             there = {cell.name for cell in notebook.source_cells}
             graded = len(notebook.submissions)
         changes = [
-            f"{', '.join(sorted(names))} {verb}"
-            for names, verb in ((wanted - there, "came"), (there - wanted, "went"))
+            f"{verb}: {', '.join(sorted(names))}"
+            for verb, names in (("added", wanted - there), ("removed", there - wanted))
             if names
         ]
         if not graded or not changes:
             return None
         return (
-            f"the gradebook has grades of {graded} students for the cells it had, and now "
-            f"{' and '.join(changes)}. Put the old cells back, or give the new version a name of "
-            f"its own, or forget all its grades: `nbgrader db assignment remove {assignment} "
-            "--force`; see `A changed exercise` in docs/instructors.md"
+            f"{'; '.join(changes)}; but the gradebook has grades of {graded} students for the old "
+            "cells. Put the old cells back, or give the new version a name of its own, or forget "
+            f"the grades, those given by hand too (`nbgrader db assignment remove {assignment} "
+            "--force`), then release and grade again: see docs/instructors.md"
         )
 
     def submissions(self, assignment: str) -> list[str]:

@@ -84,10 +84,7 @@ def grades(course: Course, assignment: str) -> tuple[list[Grade], float]:
         if s.graded and s.waiting:
             remark = f"to be graded by hand: {', '.join(sorted(s.waiting))}"
         elif s.graded and (points := s.points(parts)) is None:
-            remark = (
-                f"not in the gradebook: run `dgm grade {assignment} --student {s.student} "
-                "--regrade`"
-            )
+            remark = f"not in the gradebook: run `dgm grade {assignment} --student {s.student}`"
         found.append(
             Grade(
                 s.student,

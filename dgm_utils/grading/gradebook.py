@@ -14,7 +14,14 @@ from pathlib import Path
 import nbgrader.api
 from alembic.script import ScriptDirectory
 from nbformat import NotebookNode
-from nbgrader.api import Grade, Gradebook, GradeCell, MissingEntry
+from nbgrader.api import (
+    Assignment,
+    Grade,
+    Gradebook,
+    GradeCell,
+    MissingEntry,
+    SubmittedAssignment,
+)
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.dbutil import ALEMBIC_DIR
 from nbgrader.preprocessors import OverwriteCells, SaveAutoGrades
@@ -147,6 +154,13 @@ def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade
     notebooks = [notebook.id for notebook in submission.notebooks]
     grades = gradebook.db.query(Grade).filter(Grade.notebook_id.in_(notebooks))
     return grades.options(joinedload(Grade.cell.of_type(GradeCell))).all()
+
+
+def students_of(gradebook: Gradebook, assignment: str) -> set[str]:
+    """Students of whom the gradebook has a notebook for an assignment."""
+    rows = gradebook.db.query(SubmittedAssignment.student_id)
+    rows = rows.join(SubmittedAssignment.assignment).join(SubmittedAssignment.notebooks)
+    return {student for (student,) in rows.filter(Assignment.name == assignment)}
 
 
 def _finder(cells):
