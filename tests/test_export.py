@@ -358,6 +358,14 @@ def test_points_for_an_unchanged_answer_survive_a_regrade(course, how):
     assert state(course, "cyd") == (None, True)
 
 
+def test_who_waits_for_a_person_is_told_by_the_next_run(course, capsys):
+    grade(course.root)
+    said = capsys.readouterr().out.splitlines()
+    state_of = {line.split()[0]: line.split("  ")[-1].strip() for line in said if line[:1] > " "}
+    assert state_of["ann"] == "graded"
+    assert state_of["cyd"] == "needs a manual grade"
+
+
 def test_points_for_a_changed_answer_are_looked_at_again(course):
     path = course.notebook("submitted", ASSIGNMENT, "ann")
     path.write_text(path.read_text().replace("concave", "convex"))

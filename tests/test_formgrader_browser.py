@@ -14,7 +14,7 @@ from dgm_utils.grading.course import Course
 sys.path.append(str(ROOT))
 kills = importlib.import_module("benchmarks.kills")
 ASSIGNMENT = kills.ASSIGNMENT
-COMMENT = "Say where the sum comes from."
+COMMENT = "Right. Why does a weight have mean p(x)?"
 ANSWER = """By Jensen's inequality: since the logarithm is concave, the mean of the logs is at most
 the log of the mean.
 

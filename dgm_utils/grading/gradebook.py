@@ -156,11 +156,13 @@ def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade
     return grades.options(joinedload(Grade.cell.of_type(GradeCell))).all()
 
 
-def students_of(gradebook: Gradebook, assignment: str) -> set[str]:
-    """Students of whom the gradebook has a notebook for an assignment."""
-    rows = gradebook.db.query(SubmittedAssignment.student_id)
+def waiting_of(gradebook: Gradebook, assignment: str) -> dict[str, bool]:
+    """Student → whether a person must grade, for all of whom the gradebook has a notebook."""
+    rows = gradebook.db.query(
+        SubmittedAssignment.student_id, SubmittedAssignment.needs_manual_grade
+    )
     rows = rows.join(SubmittedAssignment.assignment).join(SubmittedAssignment.notebooks)
-    return {student for (student,) in rows.filter(Assignment.name == assignment)}
+    return {student: needs for student, needs in rows.filter(Assignment.name == assignment)}
 
 
 def _finder(cells):
