@@ -47,6 +47,9 @@ c.Autograde.autograde_preprocessors = [
 ]
 # Once for each conversion, and not after each of its steps.
 c.Exporter.optimistic_validation = True
+# The share of the points that each day after the due date costs; see docs/instructors.md.
+c.AssignLatePenalties.plugin_class = "dgm_utils.grading.late.PerDay"
+c.PerDay.share = 0.0
 # Seconds for one cell. A check stops an endless loop itself, after 10.
 c.ExecuteAndMark.cell_seconds = 60
 # A deleted check comes back instead of staying ungraded.

@@ -59,6 +59,14 @@ def _parser():
     feedback.add_argument("assignment")
     feedback.set_defaults(command=_feedback)
 
+    export = commands.add_parser("export", help="grades for Moodle, Canvas or a spreadsheet")
+    export.add_argument("assignment")
+    export.add_argument(
+        "--into", metavar="TABLE.csv", help="fill Moodle's grading worksheet or Canvas's gradebook"
+    )
+    export.add_argument("--column", metavar="TITLE", help="the assignment's title in Canvas")
+    export.set_defaults(command=_export)
+
     demo = commands.add_parser("demo", help="grade a made-up class whose grades are known")
     demo.add_argument("assignment", nargs="*", help="all of them if none is named")
     _add_execution(demo)
@@ -160,13 +168,41 @@ def _report(options):
 def _feedback(options):
     from tqdm import tqdm
 
+    from dgm_utils.grading.late import settle
+
     course = _course(options)
     students = course.submissions(options.assignment)
+    settle(course, options.assignment)
     graded = [s for s in students if course.notebook("autograded", options.assignment, s).is_file()]
     for student in tqdm(graded, unit="page", file=sys.stdout, leave=False):
         course.feedback(student, options.assignment)
     print(f"feedback   {course.path('feedback', 'STUDENT', options.assignment)}")
     return 0
+
+
+def _export(options):
+    from pathlib import Path
+
+    from dgm_utils.grading.export import fill, grades, write_plain
+
+    course = _course(options)
+    found, most = grades(course, options.assignment)
+    for grade in found:
+        if grade.value is None:
+            print(f"{grade.student}  no grade: {grade.remark}")
+    good = all(grade.value is not None for grade in found)
+    if options.into:
+        path = Path(options.into)
+        filled = fill(path, options.assignment, found, most, options.column)
+        for student, note in filled.notes:
+            print(f"{student}  {note}")
+        print(f"{filled.written} grades in {filled.column!r}, students found by {filled.by!r}")
+        good = good and not filled.notes
+    else:
+        path = course.grading / "reports" / f"{options.assignment}-grades.csv"
+        write_plain(path, found, most)
+    print(f"table      {path}")
+    return 0 if good else 1
 
 
 def _demo(options):

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import nbformat
@@ -23,7 +23,7 @@ from nbgrader.converters import Autograde
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError, error_of
 from dgm_utils.grading.execute import execute_text, is_graded
-from dgm_utils.grading.gradebook import grades_of
+from dgm_utils.grading.gradebook import grades_of, waiting_of
 from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
 from dgm_utils.grading.mend import mended
 from dgm_utils.grading.preprocess import ExecuteAndMark, executed_folder, executed_path
@@ -146,7 +146,9 @@ def _records(course, assignment, students, grader, regrade):
     executed = executed_folder(course.folders, assignment)
     for folder in (executed, course.grading / "graded" / assignment, course.grading / "reports"):
         remove_halves(folder)
-    records = [_Record(course, assignment, student, grader) for student in students]
+    with course.api.gradebook as gradebook:
+        waiting = waiting_of(gradebook, assignment)
+    records = [_Record(course, assignment, s, grader, waiting.get(s)) for s in students]
     if regrade:
         shutil.rmtree(executed, ignore_errors=True)
         for record in records:
@@ -181,8 +183,10 @@ def _executor(jobs, cluster):
 class _Record:
     """What is on disk about one submission while it is graded, and afterwards."""
 
-    def __init__(self, course, assignment, student, grader):
+    def __init__(self, course, assignment, student, grader, waiting):
         self.student = student
+        # Whether a person must grade; None when the gradebook does not know the submission.
+        self._waiting = waiting
         self._course, self._assignment = course, assignment
         self._path = course.grading / "graded" / assignment / f"{student}.json"
         self._folder = course.path("submitted", student, assignment)
@@ -197,9 +201,15 @@ class _Record:
         if found["digest"] != self._digest():
             return None
         result = Result(**found["result"])
-        # When formgrader's button fails, nbgrader forgets what it had.
+        if result.state == FAILED:
+            return result
+        # When formgrader's button fails, nbgrader forgets what it had; and the gradebook's grades
+        # go when a person removes the assignment there.
         kept = self._course.notebook("autograded", self._assignment, self.student)
-        return result if result.state == FAILED or kept.is_file() else None
+        if not kept.is_file() or self._waiting is None:
+            return None
+        # A person may have graded since.
+        return replace(result, state=MANUAL if self._waiting else GRADED)
 
     def forget(self):
         """Trust no earlier result; to be called before anything of it is changed."""

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SAWarning
 from traitlets.config.loader import PyFileConfigLoader
 
 from dgm_utils.grading.errors import UserError
-from dgm_utils.grading.gradebook import note_version
+from dgm_utils.grading.gradebook import answers_path, note_version
 
 CONFIG = "nbgrader_config.py"
 _MAKING = ".release-"
@@ -151,8 +151,7 @@ class Course:
         released = self.notebook("release", assignment)
         if not released.is_file():
             return False
-        cells = nbformat.read(released, as_version=4).cells
-        names = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells} - {None}
+        names = _names(released)
         with self.api.gradebook as gradebook:
             try:
                 notebook = gradebook.find_notebook(assignment, assignment)
@@ -181,10 +180,35 @@ class Course:
                 converter = GenerateAssignment(coursedir=self.folders, config=config)
                 outcome = capture_log(converter)
                 if not outcome["success"]:
-                    raise CourseError(f"{assignment} cannot be released: {error_of(outcome)}")
+                    reason = self._why_frozen(assignment) or error_of(outcome)
+                    raise CourseError(f"{assignment} cannot be released: {reason}")
                 yield self.path("release", assignment=assignment)
             finally:
                 self.folders.release_directory = before
+
+    def _why_frozen(self, assignment):
+        """Why nbgrader refuses other cells than those it has grades for; None if it is not that."""
+        wanted = _names(self.notebook("source", assignment))
+        with self.api.gradebook as gradebook:
+            try:
+                notebook = gradebook.find_notebook(assignment, assignment)
+            except MissingEntry:
+                return None
+            there = {cell.name for cell in notebook.source_cells}
+            graded = len(notebook.submissions)
+        changes = [
+            f"{verb}: {', '.join(sorted(names))}"
+            for verb, names in (("added", wanted - there), ("removed", there - wanted))
+            if names
+        ]
+        if not graded or not changes:
+            return None
+        return (
+            f"{'; '.join(changes)}; but the gradebook has grades of {graded} students for the old "
+            "cells. Put the old cells back, or give the new version a name of its own, or forget "
+            f"the grades, those given by hand too (`nbgrader db assignment remove {assignment} "
+            "--force`), then release and grade again: see docs/instructors.md"
+        )
 
     def submissions(self, assignment: str) -> list[str]:
         """Students with a folder for this assignment, notebook or not.
@@ -240,6 +264,7 @@ class Course:
         """Remove a submission: its folder, what was made of it, and its grades."""
         shutil.rmtree(self.path("submitted", student, assignment), ignore_errors=True)
         (self.grading / "graded" / assignment / f"{student}.json").unlink(missing_ok=True)
+        answers_path(self.folders, assignment, student).unlink(missing_ok=True)
         self.remove_student_files(student, assignment)
         with self.api.gradebook as gradebook, contextlib.suppress(MissingEntry):
             gradebook.remove_submission(assignment, student)
@@ -248,6 +273,12 @@ class Course:
         """Forget what earlier runs made of a submission; the submission itself stays."""
         for folder in ("autograded", "feedback"):
             shutil.rmtree(self.path(folder, student, assignment), ignore_errors=True)
+
+
+def _names(path):
+    """Of the cells that nbgrader knows in a notebook."""
+    cells = nbformat.read(path, as_version=4).cells
+    return {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells} - {None}
 
 
 def error_of(outcome: dict) -> str:

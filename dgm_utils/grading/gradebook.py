@@ -7,15 +7,30 @@ and one commit for all cells of a notebook, and one engine for each database.
 """
 
 import functools
+import hashlib
+import json
+from pathlib import Path
 
 import nbgrader.api
 from alembic.script import ScriptDirectory
 from nbformat import NotebookNode
-from nbgrader.api import Base, Grade, Gradebook, GradeCell, MissingEntry
+from nbgrader.api import (
+    Assignment,
+    Base,
+    Grade,
+    Gradebook,
+    GradeCell,
+    MissingEntry,
+    SubmittedAssignment,
+)
+from nbgrader.coursedir import CourseDirectory
 from nbgrader.dbutil import ALEMBIC_DIR
 from nbgrader.preprocessors import OverwriteCells, SaveAutoGrades
+from nbgrader.utils import is_grade, is_solution
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.orm import joinedload
+
+from dgm_utils.grading.intake import write_bytes
 
 
 def newest_version() -> str:
@@ -75,7 +90,11 @@ class OverwriteTogether(OverwriteCells):
 
 
 class SaveTogether(SaveAutoGrades):
-    """nbgrader's `SaveAutoGrades`: a notebook's grades are there all or none."""
+    """nbgrader's `SaveAutoGrades`: a notebook's grades are there all or none.
+
+    nbgrader keeps the points that a person gave, and after every regrade asks for another look at
+    each. Here only where the answer, the automatic score or the maximum has changed.
+    """
 
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
         """Record the scores of all cells, and which questions got no answer."""
@@ -83,13 +102,56 @@ class SaveTogether(SaveAutoGrades):
         self.notebook_id, self.assignment_id = about["notebook"], about["assignment"]
         self.student_id, self.db_url = about["student"], about["db_url"]
         self.gradebook = Gradebook(self.db_url)
+        path = answers_path(
+            CourseDirectory(config=self.config), self.assignment_id, self.student_id
+        )
+        before, answers = _read_answers(path), _answers(nb)
         with self.gradebook:
             session = self.gradebook.db
             commit, session.commit = session.commit, session.flush
+            grades = grades_of(self.gradebook, self.assignment_id, self.student_id)
+            looked_at = [
+                (grade, grade.auto_score)
+                for grade in grades
+                if grade.manual_score is not None and not grade.needs_manual_grade
+            ]
             for index, cell in enumerate(nb.cells):
                 self.preprocess_cell(cell, resources, index)
+            for grade, auto_score in looked_at:
+                name = grade.cell.name
+                if grade.auto_score == auto_score and before.get(name) == answers.get(name):
+                    grade.needs_manual_grade = False
             commit()
+        # Last: of a run that is killed before, nothing is believed to have been looked at.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, json.dumps(answers).encode())
         return nb, resources
+
+
+def answers_path(course: CourseDirectory, assignment: str, student: str) -> Path:
+    """Where it is written down which answers the gradebook's grades are for."""
+    submitted = Path(course.format_path(course.submitted_directory, ".", assignment))
+    return submitted.parents[1] / "answers" / assignment / f"{student}.json"
+
+
+def _read_answers(path):
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _answers(notebook):
+    """Graded cell → digest of what is graded there: a text, or for a check all code."""
+    code = [
+        cell.source for cell in notebook.cells if is_solution(cell) and cell.cell_type == "code"
+    ]
+    found = {}
+    for cell in filter(is_grade, notebook.cells):
+        about = cell.metadata.nbgrader
+        graded = [about.points, cell.source, *([] if is_solution(cell) else code)]
+        found[about.grade_id] = hashlib.sha256(json.dumps(graded).encode()).hexdigest()
+    return found
 
 
 def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade]:
@@ -103,6 +165,15 @@ def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade
     notebooks = [notebook.id for notebook in submission.notebooks]
     grades = gradebook.db.query(Grade).filter(Grade.notebook_id.in_(notebooks))
     return grades.options(joinedload(Grade.cell.of_type(GradeCell))).all()
+
+
+def waiting_of(gradebook: Gradebook, assignment: str) -> dict[str, bool]:
+    """Student → whether a person must grade, for all of whom the gradebook has a notebook."""
+    rows = gradebook.db.query(
+        SubmittedAssignment.student_id, SubmittedAssignment.needs_manual_grade
+    )
+    rows = rows.join(SubmittedAssignment.assignment).join(SubmittedAssignment.notebooks)
+    return {student: needs for student, needs in rows.filter(Assignment.name == assignment)}
 
 
 def _finder(cells):

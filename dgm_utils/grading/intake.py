@@ -10,6 +10,8 @@ import functools
 import hashlib
 import os
 import warnings
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -18,6 +20,7 @@ from nbformat.reader import NotJSONError
 from nbformat.warnings import DuplicateCellId
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
+from nbgrader.utils import parse_utc
 from traitlets.config.loader import PyFileConfigLoader
 from traitlets.log import get_logger
 
@@ -29,6 +32,7 @@ warnings.filterwarnings("ignore", category=DuplicateCellId)
 NOTEBOOK_LIMIT = 20_000_000
 # Stands in a submission's folder in place of what `collect` could not take, and says why.
 REFUSED = "not-collected.txt"
+TIMESTAMP = "timestamp.txt"
 _COPY_MARK = "dgm_copy_of"
 
 
@@ -51,10 +55,12 @@ def take_in(folder: Path, assignment: str, release: Path) -> Path:
         The path of a notebook of nbformat 4, or of one that is converted to it when it is read.
 
     Raises:
-        SubmissionError: when no notebook can be graded, with the reason.
+        SubmissionError: when no notebook can be graded, or its timestamp cannot be read, with the
+            reason.
 
     """
     _refuse_links(folder)
+    timestamp(folder)
     wanted = folder / f"{assignment}.ipynb"
     others = [path for path in _notebooks(folder) if path.name != wanted.name]
     origin = None
@@ -80,13 +86,34 @@ def take_in(folder: Path, assignment: str, release: Path) -> Path:
 
 
 def fingerprint(folder: Path) -> bytes:
-    """Changes when a notebook of a submission does, whatever its name."""
+    """Changes when a notebook of a submission does, whatever its name, or when it came."""
     digest = hashlib.sha256()
+    with suppress(OSError):
+        digest.update((folder / TIMESTAMP).read_bytes())
     for path in _notebooks(folder):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
         with path.open("rb") as file:
             digest.update(file.read(NOTEBOOK_LIMIT + 1))
     return digest.digest()
+
+
+def timestamp(folder: Path) -> datetime | None:
+    """When a submission came, in UTC, as nbgrader's exchange or a person wrote it down.
+
+    Raises:
+        SubmissionError: when what is written there is not a time.
+
+    """
+    try:
+        written = (folder / TIMESTAMP).read_text().strip()
+        return parse_utc(written) if written else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, OverflowError) as error:
+        # nbgrader has an error of its own here, which says nothing of this.
+        raise SubmissionError(
+            f"{TIMESTAMP} does not hold a time: write one such as 2026-03-02 18:00:00 UTC"
+        ) from error
 
 
 def read(path: Path) -> NotebookNode:

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib
 import os
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -48,8 +49,9 @@ class Marker:
         self._exercises: dict[str, Exercise] = checker.exercises
         self._may_import = checker.may_import
         # What a result depends on beside the submission.
-        code = Path(module.__file__).read_bytes()
-        self.version = hashlib.sha256(source.read_bytes() + code).digest()
+        modules = {self._module, *(e.reference.__module__ for e in self._exercises.values())}
+        files = [source, *(Path(sys.modules[name].__file__) for name in sorted(modules))]
+        self.version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
         wanted = {check for cell in notebook.cells for check in _checks(cell)}
         self._tasks = {
             (name, seed): make_task(self._exercises[name], seed, graded_on())

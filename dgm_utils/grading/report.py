@@ -28,9 +28,7 @@ def write_report(course: Course, assignment: str) -> tuple[Path, Path]:
         CourseError: when there is no such assignment, nobody submitted or nothing was graded.
 
     """
-    layout, submissions = _read_class(course, assignment)
-    if not any(s.result for s in submissions):
-        raise CourseError(f"nothing of {assignment} was graded yet: run `dgm grade {assignment}`")
+    layout, submissions = read_class(course, assignment)
     # Both are made before either is written.
     page, table = render(assignment, layout, submissions), _table(layout, submissions)
     folder = course.grading / "reports"
@@ -92,8 +90,13 @@ class _Submission:
         ]
 
 
-def _read_class(course, assignment):
-    """The assignment's layout and every submission, by student."""
+def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submission]]:
+    """The assignment's layout and every submission, by student.
+
+    Raises:
+        CourseError: when there is no such assignment, nobody submitted or nothing was graded.
+
+    """
     students = course.submissions(assignment)
     source = _cells(course.notebook("source", assignment))
     release = course.notebook("release", assignment)
@@ -126,6 +129,8 @@ def _read_class(course, assignment):
                 name: layout.checks[name] if verdict["passed"] else 0.0
                 for name, verdict in submission.verdicts.items()
             }
+    if not any(s.result for s in submissions):
+        raise CourseError(f"nothing of {assignment} was graded yet: run `dgm grade {assignment}`")
     return layout, submissions
 
 
@@ -233,11 +238,11 @@ def _table(layout, submissions):
             row += [held, "; ".join(s.copies())]
         else:
             row += [None] * (6 + len(names))
-        rows.writerow([_field(value) for value in row])
+        rows.writerow([field(value) for value in row])
     return text.getvalue()
 
 
-def _field(value):
+def field(value: object) -> str:
     """What goes into a table: numbers short, and no text that a spreadsheet would execute."""
     if value is None:
         return ""

@@ -1,0 +1,247 @@
+"""Grades as a learning platform reads them: Moodle's and Canvas's own tables, or a plain one.
+
+nbgrader's export does not tell a submission that waits for a person, or that could not be graded,
+from one with few points or none. Here such a student gets no grade, which is not 0, and is named.
+"""
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from nbgrader.api import Student
+
+from dgm_utils.grading.autograde import write_whole
+from dgm_utils.grading.course import Course, CourseError
+from dgm_utils.grading.late import settle
+from dgm_utils.grading.report import field, read_class
+
+_PLAIN = ["student", "name", "points", "penalty", "grade", "max_grade", "remark"]
+# How Canvas names an assignment's column: its title and number.
+_CANVAS_COLUMN = re.compile(r"(?P<title>.*) \(\d+\)")
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A student's grade for an assignment.
+
+    Args:
+        student: nbgrader's student id.
+        name: of the person, as far as it is known.
+        points: for checks and written tasks; None when the grading is not complete.
+        penalty: points taken off for being late.
+        remark: why there is no grade.
+
+    """
+
+    student: str
+    name: str
+    points: float | None = None
+    penalty: float = 0.0
+    remark: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """What the student gets; None, and never 0, when that is not known yet."""
+        return None if self.points is None else max(0.0, self.points - self.penalty)
+
+
+class Filled(NamedTuple):
+    """What became of a platform's table.
+
+    Args:
+        written: how many grades it got.
+        by: the column by which students were found.
+        column: the column of the grades.
+        notes: student and sentence, where something was not written that one may miss.
+
+    """
+
+    written: int
+    by: str
+    column: str
+    notes: list[tuple[str, str]]
+
+
+def grades(course: Course, assignment: str) -> tuple[list[Grade], float]:
+    """The grade of everyone who submitted, and the most that one can get.
+
+    Raises:
+        CourseError: when there is no such assignment, nobody submitted or nothing was graded.
+
+    """
+    layout, submissions = read_class(course, assignment)
+    penalties = settle(course, assignment)
+    with course.api.gradebook as gradebook:
+        rows = gradebook.db.query(Student.id, Student.first_name, Student.last_name)
+        names = {student: " ".join(filter(None, name)) for student, *name in rows}
+    parts = {**layout.checks, **layout.written}
+    found = []
+    for s in submissions:
+        points, remark = None, s.reason
+        if s.graded and s.waiting:
+            remark = f"to be graded by hand: {', '.join(sorted(s.waiting))}"
+        elif s.graded and (points := s.points(parts)) is None:
+            remark = f"not in the gradebook: run `dgm grade {assignment} --student {s.student}`"
+        found.append(
+            Grade(
+                s.student,
+                names.get(s.student, ""),
+                points,
+                0.0 if points is None else penalties.get(s.student, 0.0),
+                remark,
+            )
+        )
+    return found, sum(parts.values())
+
+
+def write_plain(path: Path, found: list[Grade], most: float) -> None:
+    """Write a table of our own: one row for each student, empty where there is no grade."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(_PLAIN)
+    for g in found:
+        row = [g.student, g.name, g.points, g.penalty or None, g.value, most, g.remark]
+        rows.writerow([field(value) for value in row])
+    write_whole(path, text.getvalue())
+
+
+def fill(
+    path: Path, assignment: str, found: list[Grade], most: float, column: str | None = None
+) -> Filled:
+    """Write grades into a table that Moodle or Canvas gave, and change nothing else in it.
+
+    It is Moodle's *grading worksheet* of the assignment, or the *gradebook* that Canvas exports. A
+    student without a grade, and one who is excused, keeps what stands there.
+
+    Args:
+        path: the table.
+        assignment: its name here.
+        found: the grades.
+        most: the most that one can get.
+        column: title of the column; None finds it.
+
+    Raises:
+        CourseError: when it is no such table, its column is not clear, it holds none of the
+            students, or the platform's maximum is another; then nothing is written.
+
+    """
+    table = _Table(path)
+    table.choose_column(assignment, column)
+    table.compare_maximum(assignment, most)
+    key, rows = table.students({g.student for g in found})
+    written, notes = 0, []
+    for grade in found:
+        row = rows.get(grade.student)
+        there = row[table.column].strip() if row else ""
+        if grade.value is None:
+            # Taking a grade back is the instructor's to decide.
+            notes += [(grade.student, f"keeps {there}, which stands in the table")] * bool(there)
+        elif not row:
+            notes.append((grade.student, "has a grade and is not in the table"))
+        elif there.upper() in ("EX", "N/A"):
+            notes.append((grade.student, f"has a grade and keeps {there}, the platform's own word"))
+        else:
+            row[table.column] = f"{round(grade.value, 2):g}"
+            written += 1
+    table.write()
+    return Filled(written, key, table.header[table.column], notes)
+
+
+class _Table:
+    """A platform's CSV file; what is not changed is written as it was read."""
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            text = path.read_bytes().decode()
+        except OSError as error:
+            raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise CourseError(
+                f"{path} is not UTF-8 text: take the CSV file as the platform gave it, "
+                "not one that a spreadsheet saved"
+            ) from None
+        self._mark = "\ufeff" * text.startswith("\ufeff")
+        text = text.removeprefix("\ufeff")
+        first = text.partition("\n")[0]
+        self._end = "\r\n" if first.endswith("\r") else "\n"
+        self._delimiter = max(",;\t", key=first.count)
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter))
+        except csv.Error as error:
+            raise CourseError(f"{path} is not a table: {error}") from None
+        self.header, self._rows = (rows[0] if rows else []), rows[1:]
+        self._moodle = {"Identifier", "Grade"} <= set(self.header)
+        if not self._moodle and "ID" not in self.header:
+            raise CourseError(
+                f"{path} is neither Moodle's grading worksheet (with the columns Identifier and "
+                "Grade) nor Canvas's gradebook (with the columns Student and ID): export it in "
+                "English, or leave out --into and copy from the plain table"
+            )
+        for row in self._rows:
+            row += [""] * (len(self.header) - len(row))
+
+    def choose_column(self, assignment, title):
+        """Where the grades go."""
+        matches = [_CANVAS_COLUMN.fullmatch(name) for name in self.header]
+        titles = {number: m["title"] for number, m in enumerate(matches) if m}
+        if self._moodle:
+            wanted = [self.header.index("Grade")]
+        elif title:
+            wanted = [n for n, name in titles.items() if title in (name, self.header[n])]
+        else:
+            wanted = [n for n, name in titles.items() if _plain(assignment) in _plain(name)]
+        if len(wanted) != 1:
+            there = ", ".join(repr(self.header[n]) for n in titles) or "no assignment"
+            raise CourseError(
+                f"{self.path}: {'no' if not wanted else 'more than one'} column for "
+                f"{title or assignment!r}; there is {there}: name one with --column"
+            )
+        (self.column,) = wanted
+
+    def compare_maximum(self, assignment, most):
+        """Refuse points that would mean something else there."""
+        there = set()
+        if self._moodle and "Maximum Grade" in self.header:
+            there = {row[self.header.index("Maximum Grade")] for row in self._rows}
+        elif not self._moodle:
+            there = {r[self.column] for r in self._rows if "Points Possible" in r[0]}
+        for text in there:
+            # Platforms write numbers as their user's language does.
+            if re.fullmatch(r"\d+([.,]\d+)?", text) and float(text.replace(",", ".")) != most:
+                raise CourseError(
+                    f"{assignment} has {most:g} points and the platform's maximum is {text}: set "
+                    f"it to {most:g} in the assignment's settings there and export the table again"
+                )
+
+    def students(self, known):
+        """The column whose entries are most of our ids, and student → row."""
+        if self._moodle:
+            columns = ["Identifier", "Username", "ID number", "Email address"]
+        else:
+            columns = ["ID", "SIS User ID", "SIS Login ID"]
+        found = {}
+        for name in filter(self.header.__contains__, columns):
+            number = self.header.index(name)
+            ids = ((row[number].strip().removeprefix("Participant "), row) for row in self._rows)
+            found[name] = {student: row for student, row in ids if student in known}
+        name = max(found, key=lambda column: len(found[column]))
+        if not found[name]:
+            raise CourseError(
+                f"{self.path} holds none of our students, such as {min(known)}: their ids stand in "
+                f"none of its columns {', '.join(found)}; is it the table of another course?"
+            )
+        return name, found[name]
+
+    def write(self):
+        text = io.StringIO()
+        rows = csv.writer(text, delimiter=self._delimiter, lineterminator=self._end)
+        rows.writerows([self.header, *self._rows])
+        write_whole(self.path, self._mark + text.getvalue())
+
+
+def _plain(title):
+    return re.sub(r"[\W_]+", " ", title).strip().lower()
