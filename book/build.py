@@ -1,8 +1,9 @@
 """Build the course as a static site: `python book/build.py FOLDER`.
 
-The pages come from three places: `book/index.md`, the lectures as they are committed, and the
-descriptions of the assignments, which are made here from the students' notebooks. Nothing is
-executed, and `dgm_utils` and torch are not needed.
+The pages come from four places: `book/index.md`, the lectures as they are committed, the
+descriptions of the assignments, which are made here from the students' notebooks, and the reference
+of `dgm_utils`, which `book/reference.py` makes from its docstrings. Nothing is executed, and torch
+is not needed.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import reference
 from sphinx.cmd.build import build_main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +100,13 @@ def gather(folder):
     index = (ROOT / "book" / "index.md").read_text()
     index = index.replace("ASSIGNMENTS", "\n".join(pages))
     (folder / "index.md").write_text(index.replace("LIST OF LECTURES", list_of_lectures(lectures)))
+
+    sections = reference.pages()
+    (folder / "reference").mkdir()
+    (folder / "reference" / "index.md").write_text(reference.index(sections))
+    for found in sections.values():
+        for name, (_, text) in found.items():
+            (folder / "reference" / f"{name}.md").write_text(text)
 
     for path in folder.rglob("*.md"):
         path.write_text(unlink(path.read_text(), path.relative_to(folder), folder))

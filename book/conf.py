@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
 
 project = html_title = "Deep generative models"
@@ -13,7 +14,7 @@ extensions = ["myst_nb"]
 # Lectures are committed with their outputs.
 nb_execution_mode = "off"
 nb_merge_streams = True
-myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_enable_extensions = ["amsmath", "dollarmath", "fieldlist"]
 # As in JupyterLab, $$…$$ is a display inside of a paragraph too.
 myst_dmath_double_inline = True
 myst_heading_anchors = 3
@@ -54,3 +55,15 @@ def _render_image_with_alt(self, data):
 
 
 NbElementRenderer.render_image = _render_image_with_alt
+
+
+def _use_dashes(app, doctree):
+    """Between an argument and what it is, Sphinx writes two hyphens."""
+    for body in doctree.findall(nodes.field_body):
+        for text in [t for t in body.findall(nodes.Text) if t == " -- "]:
+            text.parent.replace(text, nodes.Text(" – "))
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("doctree-read", _use_dashes)

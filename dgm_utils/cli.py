@@ -63,6 +63,12 @@ def _parser():
     demo.add_argument("assignment", nargs="*", help="all of them if none is named")
     _add_execution(demo)
     demo.set_defaults(command=_demo)
+
+    new = commands.add_parser("new-exercise", help="write the places of a new exercise, to fill in")
+    new.add_argument("topic", help="the assignment; its files are made if it is new")
+    new.add_argument("name", help="the function that students will write")
+    new.add_argument("argument", nargs="*", default=["x"], help="of that function; default: x")
+    new.set_defaults(command=_new_exercise)
     return parser
 
 
@@ -190,6 +196,16 @@ def _demo(options):
                 print(f"dgm: {e.student} should have come out as {e}", file=sys.stderr)
                 wrong += 1
     return 1 if wrong else 0
+
+
+def _new_exercise(options):
+    from dgm_utils.new_exercise import new_exercise
+
+    places = new_exercise(options.course, options.topic, options.name, options.argument)
+    print("Fill these places in this order; docs/maintainers.md says how.")
+    print("\n".join(str(place) for place in places if place.what))
+    print(f"Then: dgm release {options.topic}")
+    return 0
 
 
 def _run(course, assignment, students, options, expected=None):

@@ -35,12 +35,18 @@ def table(
     Args:
         name: of the table.
         columns: heading → name of the number in a row.
-        published: name of a row → heading → the paper's number. Rows that no paper has come after.
+        published: name of a row → heading → the paper's number. Rows that no paper has come after,
+            and a heading that no paper has gets one column only.
         folder: as in `read`.
 
     """
     ours = read(name, folder)
-    headings = [f"{heading}, {whose}" for heading in columns for whose in ("paper", "ours")]
+    printed = {heading for numbers in published.values() for heading in numbers}
+    headings = [
+        f"{heading}, {whose}"
+        for heading in columns
+        for whose in (("paper", "ours") if heading in printed else ("ours",))
+    ]
     lines = [
         f"| {' | '.join(['', *headings, 'trained'])} |",
         f"| --- |{' ---: |' * len(headings)} --- |",
@@ -48,8 +54,9 @@ def table(
     for row in dict.fromkeys([*published, *ours]):
         cells = []
         for heading, key in columns.items():
-            printed = published.get(row, {}).get(heading)
-            cells.append("–" if printed is None else f"{printed:g}")
+            if heading in printed:
+                number = published.get(row, {}).get(heading)
+                cells.append("–" if number is None else f"{number:g}")
             cells.append(_number([one["numbers"][key] for one in ours.get(row, ())]))
         lines.append(f"| {' | '.join([row, *cells, _training(ours.get(row))])} |")
     return "\n".join(lines)
@@ -73,12 +80,18 @@ def _number(values):
 
 
 def _training(rows):
-    """How far the first of the runs was trained, and on what."""
+    """How far the first of the runs was trained, how fast, and on what."""
     if not rows:
         return "not run"
-    parts = rows[0].get("training", {}).values()
-    epochs = ", ".join(f"{p['epochs']:g} of {p['of_epochs']:g} epochs" for p in parts)
-    minutes = sum(p["minutes"] for p in parts)
-    trained = f"{epochs}, {minutes:.0f} min, " if epochs else ""
-    seeds = f"; {len(rows)} seeds" if len(rows) > 1 else ""
-    return f"{trained}{rows[0]['device']}{seeds}"
+    said = []
+    for part in rows[0].get("training", {}).values():
+        plain = part["examples_per_second_of_a_plain_loop"]
+        said += [
+            f"{part['epochs']:g} of {part['of_epochs']:g} epochs",
+            f"{part['minutes']:.0f} min",
+            f"{part['examples_per_second']:,} images/s (plain loop {plain:,})",
+        ]
+    said.append(rows[0]["device"])
+    if len(rows) > 1:
+        said.append(f"{len(rows)} seeds")
+    return ", ".join(said)

@@ -1,6 +1,7 @@
 """The book has a page for everything, asks nobody for anything, and shows formulas and figures."""
 
-import importlib.util
+import ast
+import importlib
 import json
 import re
 import subprocess
@@ -129,16 +130,65 @@ def test_pages_refer_to_nothing_outside_and_to_nothing_that_is_missing(site):
         assert not re.search(r"""(@import|url\()\s*["']?(https?:)?//""", path.read_text()), path
 
 
-def test_only_links_that_lead_out_of_the_book_become_text(tmp_path):
-    spec = importlib.util.spec_from_file_location("build", ROOT / "book" / "build.py")
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+def test_only_links_that_lead_out_of_the_book_become_text(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book")
+    build = importlib.import_module("build")
     (tmp_path / "lectures").mkdir()
     (tmp_path / "lectures" / "README.md").touch()
     kept = "[a](README.md#notation), [b](https://arxiv.org/abs/1), [c](#claims), [d](mistyped.md)"
     text = kept + ", [`e`](../tests/test_book.py), [f](08_continuous_flows.ipynb)"
     page = Path("lectures/01_a.ipynb")
     assert build.unlink(text, page, tmp_path) == kept + ", `e`, f"
+
+
+def reference_page(site, module):
+    """The entries of a module's page: full name → its signature and what is said of it."""
+    entries = parse(site / "reference" / f"{module}.html").select("dt.sig[id]")
+    return {e["id"]: (e.text.replace("\n", ""), e.find_next_sibling("dd").text) for e in entries}
+
+
+def test_every_module_has_a_page_in_the_reference(site):
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in ROOT.glob("dgm_utils/**/[a-z]*.py")
+        if path.parent.name != "exercises"
+    }
+    for_maintainers = {"cli", "new_exercise", "new_exercise_templates"}
+    modules -= {f"dgm_utils.{name}" for name in for_maintainers}
+    listed = parse(site / "reference" / "index.html").article.find_all("a", href=True)
+    assert {link["href"].removesuffix(".html") for link in listed} >= modules
+    for module in modules:
+        docstring = ast.get_docstring(
+            ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        )
+        first = docstring.splitlines()[0].replace("`", "")
+        assert first in parse(site / "reference" / f"{module}.html").article.text
+
+
+@pytest.mark.parametrize("module", ["dgm_utils.vampprior", "dgm_utils.models.vae"])
+def test_a_page_has_what_its_module_has(site, module):
+    entries = reference_page(site, module)
+    tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+    public = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    public = [node for node in public if not node.name.startswith("_")]
+    assert public
+    for node in public:
+        signature, text = entries[f"{module}.{node.name}"]
+        assert re.sub(r"\W", "", ast.get_docstring(node).splitlines()[0]) in re.sub(r"\W", "", text)
+        if isinstance(node, ast.FunctionDef):
+            assert f"{node.name}({ast.unparse(node.args)})" in signature
+    assert not any("._" in name for name in entries)
+
+
+def test_arguments_and_errors_of_a_function_are_said(site):
+    signature, text = reference_page(site, "dgm_utils.grading.check")[
+        "dgm_utils.grading.check.Checker.__call__"
+    ]
+    assert signature.startswith("__call__(function: Callable, seed: int = 0) → None")
+    for words in ("Parameters:", "seed – makes the cases", "Raises:", "CheckFailed – when"):
+        assert words in text
+    signature, _ = reference_page(site, "dgm_utils.training")["dgm_utils.training.History"]
+    assert "History(loss: list = list()" in signature
 
 
 def test_search_index_knows_a_word_of_lecture_5(site):
@@ -150,17 +200,28 @@ def test_search_index_knows_a_word_of_lecture_5(site):
 
 
 @needs_chromium
-def test_search_works_from_the_disk(site, profile):
-    page, console = open_in_chromium(site / "search.html", profile, "?q=frullani")
+@pytest.mark.parametrize(
+    ("word", "page_found"),
+    [
+        ("frullani", "lectures/05_iwae.html"),
+        ("sample_vampprior", "reference/dgm_utils.vampprior.html#dgm_utils.vampprior.sample_va"),
+    ],
+)
+def test_search_works_from_the_disk(site, profile, word, page_found):
+    page, console = open_in_chromium(site / "search.html", profile, f"?q={word}")
     hits = [link["href"] for link in page.select("#search-results a")]
-    assert any("lectures/05_iwae.html" in hit for hit in hits)
+    assert any(page_found in hit for hit in hits)
     assert console == []
 
 
 @needs_chromium
 @pytest.mark.parametrize(
     "page",
-    ["index", "lectures/README", "assignments/iwae/iwae", *(f"lectures/{x}" for x in LECTURES)],
+    [
+        *("index", "lectures/README", "assignments/iwae/iwae"),
+        *(f"lectures/{x}" for x in LECTURES),
+        *("reference/index", "reference/dgm_utils.models.vae", "reference/dgm_utils.grading.check"),
+    ],
 )
 def test_a_page_opened_from_the_disk_shows_formulas_and_figures(site, profile, page):
     path = site / f"{page}.html"

@@ -1,44 +1,106 @@
 """What every committed notebook keeps to."""
 
+import copy
+import json
+import re
+
 import nbformat
 import pytest
 from conftest import EXERCISES_OF, ROOT, TOPICS
+from notebooks import faults, main, notebooks
 
-NOTEBOOKS = sorted(ROOT.glob("[las]*/**/*.ipynb"))
-LECTURES = [path for path in NOTEBOOKS if path.is_relative_to(ROOT / "lectures")]
 STARS = {1: "●○○", 2: "●●○", 3: "●●●"}
-
-each_notebook = pytest.mark.parametrize(
-    "path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT))
-)
+GOOD = {"lectures": "lectures/08_continuous_flows.ipynb", "solutions": "solutions/iwae/iwae.ipynb"}
 
 
 def cells(path):
     return nbformat.read(path, as_version=4).cells
 
 
-@each_notebook
-def test_every_cell_has_an_id_of_its_own(path):
-    ids = [cell.get("id") for cell in cells(path)]
-    assert None not in ids
-    assert len(set(ids)) == len(ids)
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_notebook_has_no_fault(path):
+    assert faults(path) == []
 
 
-@each_notebook
-def test_only_lectures_carry_outputs_and_small_ones(path):
-    if path in LECTURES:
-        assert path.stat().st_size < 1_000_000
-    else:
-        assert all(not cell.get("outputs") for cell in cells(path))
+def code_cell(notebook):
+    return next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
 
 
-@pytest.mark.parametrize("path", LECTURES, ids=lambda path: path.stem)
-def test_a_lecture_was_run_from_top_to_bottom_without_an_error(path):
-    code = [cell for cell in cells(path) if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    outputs = [output for cell in code for output in cell.outputs]
-    assert all(output.output_type != "error" for output in outputs)
-    assert all(output.get("name") != "stderr" for output in outputs)
+def add_output(notebook):
+    code_cell(notebook)["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["a"]}]
+
+
+def add_warning(notebook):
+    code_cell(notebook)["outputs"] = [{"output_type": "stream", "name": "stderr", "text": ["a"]}]
+
+
+FAULTS = {
+    "no id": ("solutions", lambda nb: nb["cells"][3].pop("id"), "a cell has no id"),
+    "one id twice": (
+        "solutions",
+        lambda nb: nb["cells"].append(copy.deepcopy(nb["cells"][0])),
+        "two cells have the id title",
+    ),
+    "an output": ("solutions", add_output, "cell hosted has an output"),
+    "a count": (
+        "solutions",
+        lambda nb: code_cell(nb).update(execution_count=1),
+        "cell hosted has an output or an execution count",
+    ),
+    "a folded cell": (
+        "solutions",
+        lambda nb: nb["cells"][0]["metadata"].update(collapsed=True),
+        "cell title has the metadata collapsed",
+    ),
+    "another tool's metadata": (
+        "solutions",
+        lambda nb: nb["metadata"].update(toc={}),
+        "has the metadata toc",
+    ),
+    "a version of Python": (
+        "solutions",
+        lambda nb: nb["metadata"]["language_info"].update(version="3.11"),
+        "says of its language version",
+    ),
+    "a cell that was not run": (
+        "lectures",
+        lambda nb: code_cell(nb).update(execution_count=None),
+        "was not run from top to bottom",
+    ),
+    "a warning": ("lectures", add_warning, "cell hosted shows an error or a warning"),
+    "large figures": (
+        "lectures",
+        lambda nb: nb["cells"][0]["source"].append("x" * 1_000_000),
+        "is not smaller than 1000000 bytes",
+    ),
+    "no cells": ("solutions", lambda nb: nb.pop("cells"), "is no notebook"),
+}
+
+
+@pytest.mark.parametrize(("kind", "spoil", "words"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_found_and_said(tmp_path, monkeypatch, capsys, kind, spoil, words):
+    monkeypatch.setattr("notebooks.ROOT", tmp_path)
+    path = tmp_path / kind / "notebook.ipynb"
+    path.parent.mkdir()
+    notebook = json.loads((ROOT / GOOD[kind]).read_text())
+    path.write_text(json.dumps(notebook))
+    assert faults(path) == []
+    spoil(notebook)
+    path.write_text(json.dumps(notebook))
+    assert main([path]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{path}: ")
+    assert words in line
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_the_title_adds_up_points_and_minutes(topic):
+    found = cells(ROOT / "solutions" / topic / f"{topic}.ipynb")
+    cards = [cell.source for cell in found if cell.id.endswith("-card")]
+    told = [re.search(r"\*\*(\d+) points?\*\* · (\d+) minutes", card).groups() for card in cards]
+    points, minutes = (sum(map(int, numbers)) for numbers in zip(*told, strict=True))
+    assert f"**{points} points** in all" in found[0].source
+    assert f"about **{minutes} minutes**" in found[0].source
 
 
 @pytest.mark.parametrize("topic", TOPICS)
@@ -57,6 +119,21 @@ def test_cards_say_what_the_exercises_say(topic):
         visible, *hidden = graded.source.splitlines()
         assert visible == f"check({name})"
         assert f"check({name}, seed=1)" in hidden
+
+
+def test_every_notebook_begins_with_one_and_the_same_cell_for_hosts():
+    found = set()
+    for path in notebooks():
+        hosted, imports = [cell for cell in cells(path) if cell.cell_type == "code"][:2]
+        assert (hosted.id, imports.id) == ("hosted", "imports")
+        # Once there are submissions, nbgrader refuses a release with a new cell that it knows.
+        assert "nbgrader" not in hosted.metadata
+        # The book is for reading.
+        assert path.is_relative_to(ROOT / "lectures") == (
+            "remove-cell" in hosted.metadata.get("tags", ())
+        )
+        found.add(hosted.source)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("topic", TOPICS)

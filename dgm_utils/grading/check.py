@@ -12,17 +12,26 @@ from dgm_utils.grading.exercise import Exercise
 from dgm_utils.grading.judge import Observed, Verdict, judge, make_task
 from dgm_utils.grading.observe import observe_task, warm_up
 from dgm_utils.grading.render import WIDTH, as_html, as_text, draw, in_short
+from dgm_utils.grading.versions import misfit
 
 # The verdict as data, beside what the student reads: the grader's report counts these.
 VERDICT_MIME = "application/vnd.dgm.verdict+json"
 
 
-class CheckFailed(AssertionError):
-    """A check that did not pass. Its message is all there is to see: no traceback is shown."""
+class _NoTraceback(Exception):
+    """An error whose message is all there is to see."""
 
     def _render_traceback_(self):
         """What IPython prints in place of a traceback."""
         return str(self).splitlines()
+
+
+class CheckFailed(_NoTraceback, AssertionError):
+    """A check that did not pass."""
+
+
+class VersionError(_NoTraceback):
+    """A notebook and the installed package that do not fit together."""
 
 
 class Checker:
@@ -88,6 +97,20 @@ class Checker:
             raise ValueError(f"hints are numbered 1 to {len(hints)}; got {number!r}")
         print("\n".join(textwrap.wrap(f"Hint {number}: {hints[number - 1]}", WIDTH)))
 
+    def made_with(self, version: str) -> None:
+        """Say that the notebook was made with this version of the package, as its imports do.
+
+        Args:
+            version: for which the notebook was last changed.
+
+        Raises:
+            VersionError: when the installed package is too old for it or too new.
+
+        """
+        if said := misfit(version):
+            _hide_tracebacks()
+            raise VersionError(said)
+
     def _which(self, function, caller) -> Exercise:
         """The exercise whose name this object bears where `check` was called."""
         if not callable(function):
@@ -147,16 +170,16 @@ def _display(verdict: Verdict, text: str, html: str) -> None:
 
 
 def _hide_tracebacks():
-    """Outside IPython too, a failed check prints its message and no traceback."""
+    """Outside IPython too, these errors print their message and no traceback."""
     previous = sys.excepthook
-    if getattr(previous, "knows_check_failed", False):
+    if getattr(previous, "hides_tracebacks", False):
         return
 
     def hook(kind, error, trace):
-        if issubclass(kind, CheckFailed):
+        if issubclass(kind, _NoTraceback):
             print(error, file=sys.stderr)
         else:
             previous(kind, error, trace)
 
-    hook.knows_check_failed = True
+    hook.hides_tracebacks = True
     sys.excepthook = hook

@@ -32,6 +32,17 @@ class CourseError(UserError):
     """Something about the course folder."""
 
 
+class _AutogradeSanitized(Autograde):
+    """The second half of nbgrader's converter; the first was done before."""
+
+    def convert_single_notebook(self, notebook_filename):
+        resources = self.init_single_notebook_resources(notebook_filename)
+        self._sanitizing = False
+        self._init_preprocessors()
+        output, resources = self.exporter.from_notebook_node(self.sanitized, resources)
+        self.write_single_notebook(output, resources)
+
+
 class Course:
     """A course folder and nbgrader's programming interface to it.
 
@@ -208,10 +219,10 @@ class Course:
 
         """
         self.folders.assignment_id, self.folders.student_id = assignment, student
-        converter = Autograde(coursedir=self.folders, parent=self.api)
+        converter = _AutogradeSanitized if sanitized else Autograde
+        converter = converter(coursedir=self.folders, parent=self.api)
         converter.force = converter.create_student = True
-        if sanitized:
-            converter.sanitize_preprocessors = [lambda _, resources: (sanitized, resources)]
+        converter.sanitized = sanitized
         return capture_log(converter)
 
     def feedback(self, student: str, assignment: str) -> None:
@@ -247,5 +258,5 @@ def error_of(outcome: dict) -> str:
     # nbgrader's log is indented.
     lines = [x.strip() for x in (outcome.get("log", "") + outcome["error"]).splitlines()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Missing\w*)\b", line)]
-    causes = [line for line in errors if "NbGraderException" not in line] or errors or lines[-1:]
+    causes = [line for line in errors if "Please see the" not in line] or errors or lines[-1:]
     return causes[-1].strip()[:200]

@@ -1,9 +1,9 @@
 """nbgrader's gradebook, asked less often.
 
 nbgrader opens the gradebook some ten times for a submission, each time with an engine that compiles
-the same statements again, and asks and commits cell by cell; for a new gradebook it runs a
-program of three seconds. Here are its two busiest steps, with one question and one commit for all
-cells of a notebook, and one engine for each database.
+the same statements again, looks for each table by itself, and asks and commits cell by cell; for a
+new gradebook it runs a program of three seconds. Here are its two busiest steps, with one question
+and one commit for all cells of a notebook, and one engine for each database.
 """
 
 import functools
@@ -11,10 +11,10 @@ import functools
 import nbgrader.api
 from alembic.script import ScriptDirectory
 from nbformat import NotebookNode
-from nbgrader.api import Grade, Gradebook, GradeCell, MissingEntry
+from nbgrader.api import Base, Grade, Gradebook, GradeCell, MissingEntry
 from nbgrader.dbutil import ALEMBIC_DIR
 from nbgrader.preprocessors import OverwriteCells, SaveAutoGrades
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.orm import joinedload
 
 
@@ -23,6 +23,16 @@ def newest_version() -> str:
     return ScriptDirectory(ALEMBIC_DIR).get_current_head()
 
 
+_create_all = Base.metadata.create_all
+
+
+def create_missing(bind: Engine) -> None:
+    """Create the tables that are not there; one question when all are."""
+    if not Base.metadata.tables.keys() <= set(inspect(bind).get_table_names()):
+        _create_all(bind=bind)
+
+
+Base.metadata.create_all = create_missing
 nbgrader.api.create_engine = functools.cache(create_engine)
 nbgrader.api.get_alembic_version = newest_version
 

@@ -43,6 +43,9 @@ class _Check:
 
         display({wire.OBSERVED_MIME: wire.dump_observations(observations, probe)}, raw=True)
 
+    def made_with(self, version: str) -> None:
+        """The instructor's own notebook and package fit: they were proved before the class."""
+
     def passed(self, *functions: Callable) -> bool:
         """Nobody knows in here."""
         return False

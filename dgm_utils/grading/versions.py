@@ -1,0 +1,44 @@
+"""Whether a notebook and the installed package fit together, and what to do if they do not."""
+
+import re
+
+from dgm_utils import OLDEST, __version__
+
+
+def misfit(made_with: str, installed: str = __version__, oldest: str = OLDEST) -> str:
+    """What is wrong between a notebook and the package, and what to do; empty if all is well.
+
+    Args:
+        made_with: version for which the notebook was last changed.
+        installed: version of the package.
+        oldest: version of the oldest notebooks that it still checks.
+
+    """
+    wheel = "%pip install --no-deps dgm_utils-{}-py3-none-any.whl".format
+    if _numbers(made_with) is None:
+        return f"""\
+check.made_with takes a version, as in "{installed}"; got {made_with!r}.
+The line is part of the released notebook, and no student has to change it.
+Copy the cell with the imports from there, and run it again."""
+    if _numbers(made_with) > _numbers(installed):
+        return f"""\
+This notebook was made with dgm_utils {made_with}, and {installed} is installed.
+The older one may not know its exercises, or check them by other rules.
+Update dgm_utils, restart the kernel, and run the cells again:
+- in the course folder, stop JupyterLab, then: git pull && make lab
+- with a wheel beside this notebook, in a cell of its own:
+  {wheel(made_with)}"""
+    if _numbers(made_with) < _numbers(oldest):
+        return f"""\
+This notebook was made with dgm_utils {made_with}, and {installed} is installed.
+Exercises have changed since: it checks notebooks made with {oldest} or newer.
+Either get the newest release of the assignment, and copy your answers into it;
+or go back to {made_with}, restart the kernel, and run the cells again:
+  {wheel(made_with)}"""
+    return ""
+
+
+def _numbers(version):
+    """A version as numbers that can be compared, or None if it is none."""
+    found = isinstance(version, str) and re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
+    return tuple(map(int, found.groups())) if found else None
