@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import textwrap
 
 import nbformat
 import numpy as np
@@ -16,6 +17,7 @@ pytestmark = needs_chromium
 WRONG = "def iwae_bound(log_w):\n    return log_w.mean(0)"
 SENTENCE = "You average the logs, which is the ELBO"
 RIGHT = "def iwae_bound(log_w):\n    return log_w.logsumexp(0) - math.log(log_w.shape[0])"
+SUCCESS = "Success! Your notebook passes all the tests."
 OTHER = "def multi_sample_elbo(log_w):\n    return log_w.mean(0)"
 # Two functions of the assignment, so that it validates in seconds.
 KEPT = re.compile(r"title|imports|closing|(iwae_bound|multi_sample_elbo)-(card|solution|check)")
@@ -162,5 +164,14 @@ def test_validate_saves_and_says_what_the_checks_say(day):
     assert "Traceback" not in said and "…" not in said and "..." not in said
 
 
+def test_the_students_guide_tells_the_same_day():
+    guide = (ROOT / "docs" / "students.md").read_text()
+    for answer in (WRONG, RIGHT):
+        assert textwrap.indent(answer, "   ") in guide
+    assert SUCCESS in " ".join(guide.split())
+    images = re.findall(r"!\[.+\]\((.+)\)", guide)
+    assert len(images) == 2 and all((ROOT / "docs" / image).is_file() for image in images)
+
+
 def test_validate_agrees_that_all_is_right(day):
-    assert "Success! Your notebook passes all the tests." in day.validated_again
+    assert SUCCESS in day.validated_again
