@@ -1,4 +1,4 @@
-"""Chromium as a person's browser: what a page shows, and what happens when one clicks."""
+"""Chromium as a person's browser: what a page shows, and what one does with mouse and keyboard."""
 
 import contextlib
 import os
@@ -33,3 +33,71 @@ def new_page(**options):
             yield page
         finally:
             browser.close()
+
+
+class Notebook:
+    """A notebook in JupyterLab, opened by its address, as a student works in it.
+
+    Args:
+        page: of a browser.
+        lab: the running `Lab`.
+        path: of the notebook in its course folder.
+
+    """
+
+    def __init__(self, page, lab, path):
+        page.goto(f"{lab.url}lab/tree/{path}?token={lab.token}")
+        # A key that is pressed before the kernel is there runs nothing.
+        page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()
+        self.page = page
+        # Those that were open before are there again, behind this one.
+        self.panel = page.locator(".jp-NotebookPanel:visible")
+
+    def cell(self, source):
+        """The first code cell with this text in its source."""
+        editor = self.page.locator(".jp-InputArea", has_text=source)
+        return self.panel.locator(".jp-CodeCell", has=editor).first
+
+    def enter(self, source):
+        """Put the cursor into a cell and return the cell."""
+        cell = self.cell(source)
+        cell.locator(".cm-content").click()
+        return cell
+
+    def run(self):
+        """Run the cell with the cursor, or the one after the last that was run."""
+        self.page.keyboard.press("Shift+Enter")
+
+    def answer(self, source, outcome):
+        """Replace a function by this one, run it and its check; the check's output.
+
+        Args:
+            source: of the function.
+            outcome: words of the output to wait for.
+
+        """
+        head = source.partition("(")[0]
+        self.enter(head)
+        self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.insert_text(source)
+        self.run()
+        self.run()
+        output = self.cell(f"check({head.removeprefix('def ')})").locator(".jp-OutputArea")
+        output.get_by_role("group", name="Check of").filter(has_text=outcome).wait_for()
+        return output
+
+    def choose_theme(self, name):
+        """Pick a theme in the menu *Settings*."""
+        self.page.get_by_role("menuitem", name="Settings").click()
+        for label in ("Theme", name):
+            item = self.page.locator(".lm-Menu-itemLabel").get_by_text(label, exact=True)
+            item.first.click()
+        # The theme's style sheet has come.
+        self.page.locator(f'body[data-jp-theme-name="{name}"]').wait_for(state="attached")
+
+    def validate(self):
+        """Press *Validate* and return its dialog."""
+        self.panel.get_by_role("button", name="Validate").click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.wait_for()
+        return dialog

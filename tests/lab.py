@@ -36,6 +36,11 @@ class Lab:
         for place in places.values():
             Path(place).mkdir()
         self.temporary = Path(places["TMPDIR"])
+        # No question lies over the page, and nobody is asked for news or updates.
+        settings = Path(places["JUPYTER_CONFIG_DIR"]) / "lab/user-settings/@jupyterlab"
+        settings /= "apputils-extension/notification.jupyterlab-settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
         command = [sys.executable, "-m", "jupyterlab", "--no-browser"]
         command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
         command += ["--allow-root"] if os.geteuid() == 0 else []

@@ -1,17 +1,24 @@
 """The figures' helpers draw what they are given, without a display and without a warning."""
 
+import itertools
+import re
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from colors import WITHOUT_CONES, contrast, distance
+from conftest import ROOT
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dgm_utils.plotting import (
     BLACK,
+    BLUE,
     COLORS,
     LINES,
+    VERMILION,
     bound_curve,
     density_2d,
     dilation_diagram,
@@ -162,18 +169,37 @@ def test_dilation_diagram_shows_the_receptive_field(axis, dilations, kernel_size
     assert axis.get_yticklabels()[1].get_text() == "dilation 1"
 
 
-def luminance(color):
-    red, green, blue = (
-        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-        for value in matplotlib.colors.to_rgb(color)
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
 def test_the_palette():
     """Eight colours; those of lines stand off from white paper by 2 to 1 or more."""
     assert len(set(COLORS)) == 8 and set(LINES) < set(COLORS)
-    assert all(1.05 / (luminance(color) + 0.05) > 2 for color in LINES)
+    assert all(contrast(color, "white") > 2 for color in LINES)
+
+
+def nearest(colors, without):
+    """The distance of the two colours that are most alike, without this kind of cones."""
+    return min(distance(*pair, without) for pair in itertools.combinations(colors, 2))
+
+
+@pytest.mark.parametrize("without", [None, *WITHOUT_CONES])
+def test_any_two_colours_differ_for_every_reader(without):
+    assert nearest(COLORS, without) > 15
+    # What stands for right and wrong, and for the two models of a figure.
+    assert distance(BLUE, VERMILION, without) > 90
+
+
+def test_readers_without_cones_tell_other_palettes_apart_less():
+    """Or the test above would say nothing: to them, pairs of matplotlib's own are nearly one."""
+    own = [f"C{n}" for n in range(8)]
+    assert nearest(own, None) > 25
+    for without in ("protanopia", "deuteranopia"):
+        assert nearest(own, without) < 8
+        assert distance("red", "green", without) < distance("red", "green") / 2
+
+
+def test_assignments_and_their_pictures_have_colours_of_the_palette():
+    paths = [*ROOT.glob("solutions/*/*.ipynb"), *ROOT.glob("dgm_utils/exercises/*.py")]
+    used = {color for path in paths for color in re.findall(r"#[0-9A-Fa-f]{6}\b", path.read_text())}
+    assert len(used) > 3 and used <= set(COLORS)
 
 
 def test_bad_input_is_named(axis):

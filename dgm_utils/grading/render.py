@@ -13,9 +13,10 @@ from dgm_utils.grading.observe import observe, tensors
 # nbgrader's validator cuts lines at 87 characters.
 WIDTH = 80
 
-# Blue and vermilion of Okabe and Ito: told apart by every reader, on light and dark ground.
+# Blue and vermilion of Okabe and Ito: told apart by every reader, on light and dark ground. Only
+# the border has them; the title says the same in words, in the colour of the theme's text.
 _PASSED, _FAILED = "#0072b2", "#d55e00"
-_GRID = "display:grid;grid-template-columns:max-content 1fr;column-gap:1em"
+_GRID = "display:grid;grid-template-columns:max-content 1fr;column-gap:1em;margin:0"
 
 
 def as_text(exercise: Exercise, verdict: Verdict, cases: int) -> str:
@@ -35,20 +36,25 @@ def in_short(verdict: Verdict) -> str:
 
 
 def as_html(exercise: Exercise, verdict: Verdict, cases: int, picture: str = "") -> str:
-    """The verdict for a notebook; everything that came from the student is escaped."""
+    """The verdict for a notebook; everything that came from the student is escaped.
+
+    Where JupyterLab does not trust a notebook it takes away the role, the label and the grid; what
+    is left is a title, a paragraph and a list of labels and values, in this order.
+    """
     if verdict.passed:
         title = f"✓ <code>{exercise.name}</code>: passed on {cases} cases"
-        return _box(_PASSED, f"<b>{title}</b>")
+        return _box(exercise, _PASSED, f"<b>{title}</b>")
     rows = "".join(
-        f'<span style="opacity:.7">{label}</span>'
-        f'<span style="white-space:pre-wrap">{_code(text)}</span>'
+        f'<dt style="opacity:.7">{label}</dt>'
+        f'<dd style="margin:0;white-space:pre-wrap">{_code(text)}</dd>'
         for label, text in _evidence(exercise, verdict)
     )
     return _box(
+        exercise,
         _FAILED,
         f"<b>✗ <code>{exercise.name}</code>: not yet</b>"
         f'<p style="margin:.4em 0">{_code(verdict.sentence)}</p>'
-        f'<div style="{_GRID}">{rows}</div>'
+        f'<dl style="{_GRID}">{rows}</dl>'
         f"{picture}{_nested_hints(exercise.hints)}",
     )
 
@@ -118,5 +124,9 @@ def _nested_hints(hints):
     return inner
 
 
-def _box(colour, content):
-    return f'<div style="border-left:4px solid {colour};padding:.3em .8em">{content}</div>'
+def _box(exercise, colour, content):
+    """A bar of this colour beside the content; a screen reader says what begins here."""
+    return (
+        f'<div role="group" aria-label="Check of {exercise.name}" '
+        f'style="border-left:4px solid {colour};padding:.3em .8em">{content}</div>'
+    )
