@@ -88,7 +88,7 @@ def _training(rows):
         plain = part["examples_per_second_of_a_plain_loop"]
         said += [
             f"{part['epochs']:g} of {part['of_epochs']:g} epochs",
-            f"{part['minutes']:.0f} min",
+            f"{part['minutes']:.2g} min",
             f"{part['examples_per_second']:,} images/s (plain loop {plain:,})",
         ]
     said.append(rows[0]["device"])
