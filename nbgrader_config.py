@@ -52,6 +52,8 @@ c.AssignLatePenalties.plugin_class = "dgm_utils.grading.late.PerDay"
 c.PerDay.share = 0.0
 # Seconds for one cell. A check stops an endless loop itself, after 10.
 c.ExecuteAndMark.cell_seconds = 60
+# The same for *Validate*; nbgrader's own limit of 30 would look like a student's mistake.
+c.Execute.timeout = 120
 # A deleted check comes back instead of staying ungraded.
 c.OverwriteCells.add_missing_cells = True
 
