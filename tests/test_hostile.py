@@ -21,7 +21,7 @@ pytestmark = needs_sandbox
 TOPIC = "iwae"
 KEPT = {"imports", "multi_sample_elbo", "iwae_bound", "proof-monotone"}
 HONEST = {"whole": 3.0, "mistaken": 1.0, "untouched": 0.0}
-OUTPUTS = {"autograded", "executed", "graded", "gradebook.db", "feedback", "reports"}
+OUTPUTS = {"answers", "autograded", "executed", "graded", "gradebook.db", "feedback", "reports"}
 
 
 def small(notebook):
