@@ -71,6 +71,7 @@ def said(course, tmp_path_factory):
         with page.expect_response(lambda answer: "/api/comment/" in answer.url):
             comment.blur()
         comment.scroll_into_view_if_needed()
+        # The picture in docs/instructors.md is this one, found in pytest's temporary folder.
         page.screenshot(path=tmp_path_factory.mktemp("shown") / "formgrader.png")
 
         page.goto(f"{lab.url}formgrader/gradebook/{ASSIGNMENT}/{ASSIGNMENT}")
