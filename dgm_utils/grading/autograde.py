@@ -23,15 +23,15 @@ from nbgrader.converters import Autograde
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError, error_of
 from dgm_utils.grading.execute import execute_text, is_graded
-from dgm_utils.grading.gradebook import grades_of, waiting_of
+from dgm_utils.grading.files import kept_folder, remove_halves, write_whole
+from dgm_utils.grading.gradebook import ANSWERS, grades_of, waiting_of
 from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
 from dgm_utils.grading.mend import mended
-from dgm_utils.grading.preprocess import ExecuteAndMark, executed_folder, executed_path
+from dgm_utils.grading.preprocess import EXECUTED, ExecuteAndMark, executed_path
 from dgm_utils.grading.startup import begin_worker
 
 # Columns that hold several entries, separated by semicolons.
 _LISTS = ("misconceptions", "copies", "mended")
-_HALF = ".half-written-"
 GRADED, MANUAL, FAILED = "graded", "needs a manual grade", "failed"
 
 
@@ -143,8 +143,10 @@ def grade_class(
 
 def _records(course, assignment, students, grader, regrade):
     """One for each submission, once the halves that a killed run left are gone."""
-    executed = executed_folder(course.folders, assignment)
-    for folder in (executed, course.grading / "graded" / assignment, course.grading / "reports"):
+    executed, answers, graded = (
+        kept_folder(course.folders, kind, assignment) for kind in (EXECUTED, ANSWERS, "graded")
+    )
+    for folder in (executed, answers, graded, course.grading / "reports"):
         remove_halves(folder)
     with course.api.gradebook as gradebook:
         waiting = waiting_of(gradebook, assignment)
@@ -280,23 +282,6 @@ def grade(
     if not outcome["success"]:
         return Result(student, FAILED, error_of(outcome))
     return _recorded(course, assignment, student)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old one or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{_HALF}{path.name}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def remove_halves(folder: Path) -> None:
-    """Remove what `write_whole` had begun in a process that was killed."""
-    for path in folder.glob(f"{_HALF}*"):
-        path.unlink()
 
 
 def write_csv(path: Path, results: list[Result]) -> None:

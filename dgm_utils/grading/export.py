@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from nbgrader.api import Student
 
-from dgm_utils.grading.autograde import write_whole
 from dgm_utils.grading.course import Course, CourseError
+from dgm_utils.grading.files import write_whole
 from dgm_utils.grading.late import settle
 from dgm_utils.grading.report import field, read_class
 

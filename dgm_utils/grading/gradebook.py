@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 
 import nbgrader.api
-from alembic.script import ScriptDirectory
 from nbformat import NotebookNode
 from nbgrader.api import (
     Assignment,
@@ -30,11 +29,17 @@ from nbgrader.utils import is_grade, is_solution
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.orm import joinedload
 
-from dgm_utils.grading.intake import write_bytes
+from dgm_utils.grading.files import kept_folder, write_whole
+
+# The folder that says which answers the gradebook's grades are for.
+ANSWERS = "answers"
 
 
 def newest_version() -> str:
     """The version of the tables that this nbgrader makes, as alembic names it."""
+    # Only a new gradebook asks, and every command would wait a tenth of a second for the import.
+    from alembic.script import ScriptDirectory
+
     return ScriptDirectory(ALEMBIC_DIR).get_current_head()
 
 
@@ -123,15 +128,13 @@ class SaveTogether(SaveAutoGrades):
                     grade.needs_manual_grade = False
             commit()
         # Last: of a run that is killed before, nothing is believed to have been looked at.
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, json.dumps(answers).encode())
+        write_whole(path, json.dumps(answers))
         return nb, resources
 
 
 def answers_path(course: CourseDirectory, assignment: str, student: str) -> Path:
     """Where it is written down which answers the gradebook's grades are for."""
-    submitted = Path(course.format_path(course.submitted_directory, ".", assignment))
-    return submitted.parents[1] / "answers" / assignment / f"{student}.json"
+    return kept_folder(course, ANSWERS, assignment) / f"{student}.json"
 
 
 def _read_answers(path):

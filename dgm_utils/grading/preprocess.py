@@ -17,8 +17,12 @@ from traitlets import Bool, Float
 
 from dgm_utils.grading.errors import UserError
 from dgm_utils.grading.execute import Rules, execute, execute_all
+from dgm_utils.grading.files import kept_folder
 from dgm_utils.grading.marking import Marker
 from dgm_utils.grading.sandbox import Sandbox
+
+# The folder of notebooks between their execution and their being recorded.
+EXECUTED = "executed"
 
 
 class PreflightError(UserError):
@@ -130,13 +134,7 @@ def executed_path(
         for cell in notebook.cells
     ]
     name = hashlib.sha256(json.dumps([student, version.hex(), cells]).encode()).hexdigest()
-    return executed_folder(course, assignment) / f"{name}.ipynb"
-
-
-def executed_folder(course: CourseDirectory, assignment: str) -> Path:
-    """Where notebooks are kept between their execution and their being recorded."""
-    submitted = Path(course.format_path(course.submitted_directory, ".", assignment))
-    return submitted.parents[1] / "executed" / assignment
+    return kept_folder(course, EXECUTED, assignment) / f"{name}.ipynb"
 
 
 _graders: dict[tuple, Grader] = {}

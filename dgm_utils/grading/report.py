@@ -15,9 +15,10 @@ from pathlib import Path
 
 from nbgrader.api import Assignment, BaseCell, Grade, SubmittedAssignment, SubmittedNotebook
 
-from dgm_utils.grading.autograde import FAILED, Result, write_whole
+from dgm_utils.grading.autograde import FAILED, Result
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError
+from dgm_utils.grading.files import write_whole
 from dgm_utils.grading.report_page import check_points, printable, render
 
 
