@@ -37,6 +37,7 @@ def numbers(*args, **config):
 
 def test_importance_weighting_improves_the_likelihood(tmp_path):
     small = SMALL | {"latents": 16, "hidden": [64], "epochs": 40, "nll_samples": 500}
+    small |= {"batch_size": 50, "learning_rate": 2e-3}
     found = {
         name: numbers(tmp_path, "iwae", name, **small)
         for name in ("VAE, K = 1", "VAE, K = 5", "IWAE, K = 5", "IWAE, K = 50")
@@ -166,8 +167,9 @@ def test_a_budget_shortens_the_training_and_the_row_says_so(tmp_path):
     assert training["epochs"] < training["of_epochs"] == 10**6
 
 
-def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
-    config = TINY | {"epochs": 4}
+@pytest.mark.parametrize("optimizer", ["Adam", "Muon"])
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, optimizer):
+    config = TINY | {"epochs": 4, "optimizer": optimizer}
     whole = run(tmp_path / "whole", "iwae", "VAE, K = 1", **config)
     fit, calls = rows.fit, []
 
@@ -196,6 +198,22 @@ def test_a_run_whose_time_is_up_is_measured_as_it_stands(tmp_path):
     assert again["training"]["model"]["epochs"] == 4
 
 
+def test_muon_takes_the_weights_of_linear_layers_and_adam_the_rest():
+    config = table["vampprior"].ROWS["VampPrior"] | {"components": 3, "latents": [2, 2]}
+    model = torch.nn.ModuleDict(
+        {
+            "net": torch.nn.Linear(4, 3),
+            "prior": table["vampprior"].make_prior(config, torch.rand(5, 6)),
+        }
+    )
+    both = rows.optimizer_of(model, list(model.parameters()), 1e-3, {"optimizer": "Muon"})
+    muon, adam = (
+        [p for group in one.param_groups for p in group["params"]] for one in both.optimizers
+    )
+    assert [p is model["net"].weight for p in muon] == [True]
+    assert {id(p) for p in adam} == {id(model["net"].bias), id(model["prior"].raw)}
+
+
 def test_timing_the_steps_leaves_the_model_as_it_was():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
@@ -203,7 +221,7 @@ def test_timing_the_steps_leaves_the_model_as_it_was():
     batch = torch.randn(5, 3)
     state = torch.get_rng_state()
     speed = rows.steps_per_second(
-        model, lambda x: model(x + torch.randn_like(x)).square().mean(), batch
+        model, lambda x: model(x + torch.randn_like(x)).square().mean(), batch, torch.optim.Adam
     )
     assert speed > 0
     for name, tensor in model.state_dict().items():

@@ -5,8 +5,9 @@
     python -m benchmarks.tables iwae --row "IWAE, K = 5" --seed 1 --device cuda
 
 Rows go to `lectures/results/NAME.json`, for lectures to read. A run that was cut short goes on
-from its checkpoint in `_build/tables/`. `--budget` shortens the training to what fits, and the row
-says how many epochs of how many it had. Data: set `DGM_DATA`, as the README says.
+from its checkpoint in `_build/tables/`. `--budget` shortens the training to what fits, `--epochs`
+to as much for every row, and the row says how many epochs of how many it had. Data: set `DGM_DATA`,
+as the README says.
 """
 
 import argparse
@@ -37,6 +38,9 @@ def main() -> int:
     parser.add_argument("--row", action="append", metavar="NAME", help="only this one; repeatable")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="of training, for each row")
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="of training at most, for rows of different cost"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     table = importlib.import_module(f"benchmarks.tables.{options.table}")
@@ -45,7 +49,8 @@ def main() -> int:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     for name in options.row or table.ROWS:
         file = "-".join(re.findall(r"\w+", f"{options.table} {name} seed {options.seed}"))
-        work = Work(file, options.seed, torch.device(options.device), options.budget)
+        device = torch.device(options.device)
+        work = Work(file, options.seed, device, options.budget, epochs=options.epochs)
         row = make_row(table, name, table.ROWS[name], work)
         record(RESULTS / f"{options.table}.json", row)
         print(f"{name}: {row['numbers']}", flush=True)

@@ -43,6 +43,7 @@ class Work:
         seed: of weights, batches and noise.
         device: where the tensors are.
         budget: minutes that training may take; None trains to the end.
+        epochs: of training at most; None trains to the end.
         folder: of checkpoints.
         progress: show bars.
 
@@ -56,6 +57,7 @@ class Work:
     device: torch.device
     budget: float | None
     folder: Path = RUNS
+    epochs: int | None = None
     progress: bool = True
     about: dict = field(default_factory=dict)
 
@@ -79,8 +81,8 @@ class Work:
             model: a module, on the device when this returns.
             loss: `loss(batch) →` scalar.
             data: `(N, …)`, on the device.
-            config: with `epochs`, `batch_size`, `learning_rate`, and `compile` where the loss may
-                be compiled: it is if that is faster here.
+            config: with `epochs`, `batch_size`, `learning_rate`; `compile` where the loss may be
+                compiled: it is if that is faster here; `optimizer` where it is not Adam.
             part: of the row, where more than one model is trained.
 
         """
@@ -88,8 +90,10 @@ class Work:
         model.to(self.device)
         batch_size = config["batch_size"]
         epoch = -(-len(data) // batch_size)
-        compiled = torch.compile(loss) if config.get("compile") else loss
-        plan = self._plan(name, model, {"plain": loss, "compiled": compiled}, data, config)
+        losses = {"plain": loss}
+        if config.get("compile"):
+            losses["compiled"] = torch.compile(loss)
+        plan = self._plan(name, model, losses, data, config)
         rate, last = config["learning_rate"], config.get("last_rate", 0.1)
 
         def anneal(step, optimizer):
@@ -107,12 +111,12 @@ class Work:
             start = time.monotonic()
             fit(
                 model,
-                compiled if plan["loss"] == "compiled" else loss,
+                losses[plan["loss"]],
                 data,
                 steps,
                 batch_size=batch_size,
                 every=epoch,
-                optimizer=lambda parameters: torch.optim.Adam(parameters, lr=rate),
+                optimizer=lambda parameters: optimizer_of(model, parameters, rate, config),
                 max_norm=config.get("max_norm", math.inf),
                 before_step=anneal,
                 seed=self.seed,
@@ -129,7 +133,7 @@ class Work:
             "minutes": round(plan["seconds"] / 60, 2),
             "loss": plan["loss"],
             "examples_per_second": round(plan["done"] * batch_size / plan["seconds"]),
-            "examples_per_second_of_a_plain_loop": round(plan["speeds"]["plain"] * batch_size),
+            "examples_per_second_of_a_plain_loop": round(plan["speeds"]["plain loop"] * batch_size),
         }
 
     def _plan(self, name, model, losses, data, config):
@@ -139,11 +143,16 @@ class Work:
             return json.loads(path.read_text())
         self.folder.mkdir(parents=True, exist_ok=True)
         batch_size = config["batch_size"]
-        speeds = {"plain": steps_per_second(model, losses["plain"], data[:batch_size])}
-        if losses["compiled"] is not losses["plain"]:
-            speeds["compiled"] = steps_per_second(model, losses["compiled"], data[:batch_size])
+        batch = data[:batch_size]
+        speeds = {
+            name: steps_per_second(
+                model, loss, batch, lambda parameters: optimizer_of(model, parameters, 0.0, config)
+            )
+            for name, loss in losses.items()
+        }
         loss = max(speeds, key=speeds.get)
-        steps = config["epochs"] * -(-len(data) // batch_size)
+        speeds["plain loop"] = steps_per_second(model, losses["plain"], batch, torch.optim.Adam)
+        steps = min(config["epochs"], self.epochs or math.inf) * -(-len(data) // batch_size)
         if self.budget is not None:
             steps = max(1, min(steps, int(60 * self.budget * speeds[loss])))
         return {"steps": steps, "done": 0, "seconds": 0.0, "loss": loss, "speeds": speeds}
@@ -153,10 +162,62 @@ class Work:
         return self.budget is not None and plan["seconds"] > 1.2 * 60 * self.budget
 
 
-def steps_per_second(model, loss, batch) -> float:
-    """Steps of training that fit into a second; the model stays as it is."""
+def optimizer_of(model, parameters, rate: float, config: dict):
+    """Adam, or Muon with Adam for what is not a linear layer's weights.
+
+    Fused, Adam goes over the parameters once, and not once for each of its operations.
+    """
+    if config.get("optimizer", "Adam") == "Adam":
+        return torch.optim.Adam(parameters, lr=rate, fused=True)
+    weights = {layer.weight for layer in model.modules() if type(layer) is torch.nn.Linear}
+    return Both(
+        # Steps as large as Adam's would be, so that one rate serves both.
+        torch.optim.Muon(
+            [p for p in parameters if p in weights],
+            lr=rate,
+            weight_decay=0.0,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.Adam([p for p in parameters if p not in weights], lr=rate, fused=True),
+    )
+
+
+class Both:
+    """Optimizers of different parameters, used as one."""
+
+    def __init__(self, *optimizers):
+        self.optimizers = optimizers
+        self.param_groups = [group for one in optimizers for group in one.param_groups]
+
+    def zero_grad(self):
+        """As of an optimizer."""
+        for one in self.optimizers:
+            one.zero_grad()
+
+    def step(self):
+        """As of an optimizer."""
+        for one in self.optimizers:
+            one.step()
+
+    def state_dict(self):
+        """The states of all, by number."""
+        return {number: one.state_dict() for number, one in enumerate(self.optimizers)}
+
+    def load_state_dict(self, state):
+        """Go on from `state_dict`."""
+        for number, one in enumerate(self.optimizers):
+            one.load_state_dict(state[number])
+        # Loading replaces the groups.
+        self.param_groups = [group for one in self.optimizers for group in one.param_groups]
+
+
+def steps_per_second(model, loss, batch, optimizer) -> float:
+    """Steps of training that fit into a second, with `optimizer(parameters)`.
+
+    The model is as it was afterwards.
+    """
     state = copy.deepcopy(model.state_dict())
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    optimizer = optimizer([p for p in model.parameters() if p.requires_grad])
 
     def run():
         for _ in range(TIMED):

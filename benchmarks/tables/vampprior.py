@@ -9,7 +9,7 @@ Source: Tomczak, Welling, "VAE with a VampPrior" (2018), section 6 and table 1.
 
 import torch
 
-from benchmarks.tables.iwae import start_at_the_mean
+from benchmarks.tables.iwae import likelihood, start_at_the_mean
 from dgm_utils.iwae import active_units
 from dgm_utils.models.hvae import mlp_hvae
 from dgm_utils.models.priors import GaussianMixture, StandardNormal, VampPrior
@@ -67,15 +67,11 @@ def make_prior(config, images):
 @torch.no_grad()
 def measure(model, work, config):
     """Log-likelihood, ELBO and active units on the test set."""
-    test = torch.bernoulli(work.grey(config["data"], "test"), generator=work.generator(1))
-    decodings = 1000 if work.device.type == "cpu" else 100_000
-    nll = model.nll(test, config["nll_samples"], work.generator(2), decodings)
-    shape = (1, len(test), model.num_noise)
-    noise = torch.randn(shape, generator=work.generator(3), device=test.device)
+    test, numbers = likelihood(model, work, config)
     lower, upper = active_units(model.latent_means(test)).split(config["latents"])
     return {
-        "log_likelihood": -nll.mean().item(),
-        "standard_error": (nll.std() / len(nll) ** 0.5).item(),
-        "elbo": model.elbo(test, noise).mean().item(),
+        "log_likelihood": -numbers["nll"],
+        "standard_error": numbers["nll_standard_error"],
+        "elbo": numbers["elbo"],
         "active_units": [int(lower.sum()), int(upper.sum())],
     }
