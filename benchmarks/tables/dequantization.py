@@ -5,8 +5,8 @@ is trained with it (Flow++). What is measured is each model's own bound on the l
 test set's levels.
 
 Some pixels are 0 in all training images and lit in one of the test set, where the flow is narrow.
-The base is logistic, whose tails are linear, and no coupling scales by more than e: with a Gaussian
-base and scales up to e⁵ a single image of 10,000 cost so much that the average told of it alone.
+The base is logistic, whose tails are linear, and no coupling scales by more than e: with scales up
+to e⁵ a single one of the 10,000 images could cost almost as much as all others together.
 
 Sources: Ho et al., "Flow++" (2019), section 3.1 and table 3; Dinh, Krueger, Bengio, "NICE" (2015)
 for the base; Kingma, Dhariwal, "Glow" (2018) for the start.
