@@ -16,10 +16,12 @@ from nbformat import NotebookNode
 from nbgrader.api import (
     Assignment,
     Base,
+    Comment,
     Grade,
     Gradebook,
     GradeCell,
     MissingEntry,
+    SolutionCell,
     SubmittedAssignment,
 )
 from nbgrader.coursedir import CourseDirectory
@@ -84,8 +86,10 @@ class OverwriteTogether(OverwriteCells):
         with self.gradebook as gradebook:
             notebook = gradebook.find_notebook(self.notebook_id, self.assignment_id)
             graded = [*notebook.grade_cells, *notebook.task_cells]
-            gradebook.find_source_cell = _finder(notebook.source_cells)
-            gradebook.find_graded_cell = _finder(graded)
+            gradebook.find_source_cell = _finder(
+                {cell.name: cell for cell in notebook.source_cells}
+            )
+            gradebook.find_graded_cell = _finder((c.name, c) for c in graded)
             for index, cell in enumerate(nb.cells):
                 nb.cells[index], resources = self.preprocess_cell(cell, resources, index)
             if self.add_missing_cells:
@@ -115,6 +119,9 @@ class SaveTogether(SaveAutoGrades):
             session = self.gradebook.db
             commit, session.commit = session.commit, session.flush
             grades = grades_of(self.gradebook, self.assignment_id, self.student_id)
+            comments = _comments_of(self.gradebook, self.assignment_id, self.student_id)
+            self.gradebook.find_grade = _finder((g.cell.name, g) for g in grades)
+            self.gradebook.find_comment = _finder((c.cell.name, c) for c in comments)
             looked_at = [
                 (grade, grade.auto_score)
                 for grade in grades
@@ -164,10 +171,18 @@ def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade
         MissingEntry: when there is no such submission.
 
     """
+    return _all_of(Grade, GradeCell, gradebook, assignment, student)
+
+
+def _comments_of(gradebook, assignment, student):
+    return _all_of(Comment, SolutionCell, gradebook, assignment, student)
+
+
+def _all_of(kind, kind_of_cell, gradebook, assignment, student):
     submission = gradebook.find_submission(assignment, student)
     notebooks = [notebook.id for notebook in submission.notebooks]
-    grades = gradebook.db.query(Grade).filter(Grade.notebook_id.in_(notebooks))
-    return grades.options(joinedload(Grade.cell.of_type(GradeCell))).all()
+    found = gradebook.db.query(kind).filter(kind.notebook_id.in_(notebooks))
+    return found.options(joinedload(kind.cell.of_type(kind_of_cell))).all()
 
 
 def waiting_of(gradebook: Gradebook, assignment: str) -> dict[str, bool]:
@@ -179,11 +194,11 @@ def waiting_of(gradebook: Gradebook, assignment: str) -> dict[str, bool]:
     return {student: needs for student, needs in rows.filter(Assignment.name == assignment)}
 
 
-def _finder(cells):
-    """Finds a cell by its name, as the gradebook's methods do, among these."""
-    by_name = {cell.name: cell for cell in cells}
+def _finder(named):
+    """Finds by a cell's name, as the gradebook's methods do, among these pairs."""
+    by_name = dict(named)
 
-    def find(name, notebook, assignment):
+    def find(name, notebook, assignment, student=None):
         if name not in by_name:
             raise MissingEntry(f"no such cell: {assignment}/{notebook}/{name}")
         return by_name[name]

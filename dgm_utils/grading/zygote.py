@@ -28,6 +28,7 @@ import matplotlib_inline.backend_inline
 import numpy
 import torch
 from ipykernel.kernelapp import IPKernelApp
+from traitlets.config import Config
 
 from dgm_utils.grading import inside, jail, observe
 
@@ -206,6 +207,13 @@ def _keep_jail(request):
     os._exit(code if code >= 0 else 128 - code)
 
 
+class _App(IPKernelApp):
+    """Jupyter's kernel without a command line, for whose parser it would list all its options."""
+
+    def parse_command_line(self, argv=None):
+        """There is none."""
+
+
 def start_kernel(connection: str, ready, parent: int = 0) -> None:
     """Run an IPython kernel in this process until it is told to stop.
 
@@ -215,14 +223,15 @@ def start_kernel(connection: str, ready, parent: int = 0) -> None:
         parent: process with which the kernel ends, if nothing else sees to that.
 
     """
-    app = IPKernelApp.instance(
+    app = _App.instance(
         connection_file=connection,
         parent_handle=parent,
         capture_fd_output=False,
         no_stdout=True,
         no_stderr=True,
+        config=Config(HistoryManager={"enabled": False}),
     )
-    app.initialize(["--HistoryManager.enabled=False"])
+    app.initialize()
     ready()
     app.start()
 
