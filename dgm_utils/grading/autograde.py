@@ -23,7 +23,7 @@ from nbgrader.converters import Autograde
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError, error_of
 from dgm_utils.grading.execute import execute_text, is_graded
-from dgm_utils.grading.files import kept_folder, remove_halves, write_whole
+from dgm_utils.grading.files import kept_folder, read_notebook, remove_halves, write_whole
 from dgm_utils.grading.gradebook import ANSWERS, grades_of, waiting_of
 from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
 from dgm_utils.grading.mend import mended
@@ -311,7 +311,7 @@ def _recorded(course, assignment, student):
         points = sum(grade.auto_score for grade in checks)
         max_points = sum(grade.cell.max_score for grade in checks)
         state = MANUAL if any(grade.needs_manual_grade for grade in grades) else GRADED
-    notebook = nbformat.read(course.notebook("autograded", assignment, student), as_version=4)
+    notebook = read_notebook(course.notebook("autograded", assignment, student))
     verdicts = list(_verdicts(notebook))
     named = {v["exercise"]: v["misconception"] for v in verdicts if v["misconception"]}
     copies = sorted({v["exercise"] for v in verdicts if v["copied"]})

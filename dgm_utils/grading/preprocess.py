@@ -17,7 +17,7 @@ from traitlets import Bool, Float
 
 from dgm_utils.grading.errors import UserError
 from dgm_utils.grading.execute import Rules, execute, execute_all
-from dgm_utils.grading.files import kept_folder
+from dgm_utils.grading.files import kept_folder, read_notebook
 from dgm_utils.grading.marking import Marker
 from dgm_utils.grading.sandbox import Sandbox
 
@@ -108,7 +108,7 @@ class ExecuteAndMark(NbGraderPreprocessor):
         grader = self.grader(course, assignment)
         student = resources["nbgrader"]["student"]
         executed = executed_path(course, assignment, student, nb, grader.marker.version)
-        nb = nbformat.read(executed, as_version=4) if executed.is_file() else grader.execute(nb)
+        nb = read_notebook(executed) if executed.is_file() else grader.execute(nb)
         grader.marker.mark(nb)
         return nb, resources
 
