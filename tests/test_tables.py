@@ -167,6 +167,13 @@ def test_a_budget_shortens_the_training_and_the_row_says_so(tmp_path):
     assert training["epochs"] < training["of_epochs"] == 10**6
 
 
+def test_rows_of_different_cost_can_be_trained_alike(tmp_path):
+    work = rows.Work("one", 0, torch.device("cpu"), None, tmp_path, epochs=3, progress=False)
+    config = table["iwae"].ROWS["VAE, K = 1"] | TINY
+    training = rows.make_row(table["iwae"], "VAE, K = 1", config, work)["training"]["model"]
+    assert training["epochs"] == 3 and training["of_epochs"] == 3280
+
+
 @pytest.mark.parametrize("optimizer", ["Adam", "Muon"])
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, optimizer):
     config = TINY | {"epochs": 4, "optimizer": optimizer}

@@ -165,7 +165,10 @@ class Work:
 def optimizer_of(model, parameters, rate: float, config: dict):
     """Adam, or Muon with Adam for what is not a linear layer's weights.
 
-    Fused, Adam goes over the parameters once, and not once for each of its operations.
+    Muon orthogonalizes the step of a matrix: a step takes longer, and far fewer are needed. Fused,
+    Adam goes over the parameters once, and not once for each of its operations.
+
+    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
     """
     if config.get("optimizer", "Adam") == "Adam":
         return torch.optim.Adam(parameters, lr=rate, fused=True)
