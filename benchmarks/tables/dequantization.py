@@ -65,6 +65,12 @@ class Dequantized(torch.nn.Module):
         self.register_buffer("mean", torch.zeros(num_dims))
         self.register_buffer("std", torch.ones(num_dims))
 
+    def logits(self, y):
+        """Of levels with noise, `(B, D) → (B, D), (B,)`: a sum may be rounded up to N itself."""
+        return logit_preprocess(
+            y.clamp(max=self.num_levels * (1 - 1e-7)), self.num_levels, self.alpha
+        )
+
     @torch.no_grad()
     def start_at_the_data(self, x):
         """Give the flow logits with mean 0 and standard deviation 1, `(N, D)` levels.
@@ -72,16 +78,14 @@ class Dequantized(torch.nn.Module):
         Glow's first layer starts the same way. A pixel that is nearly always 0 would need thousands
         of steps to shrink.
         """
-        y = (x + torch.rand_like(x)).clamp(max=self.num_levels * (1 - 1e-7))
-        v, _ = logit_preprocess(y, self.num_levels, self.alpha)
+        v, _ = self.logits(x + torch.rand_like(x))
         self.mean.copy_(v.mean(0))
         self.std.copy_(v.std(0).clamp(min=0.05))
 
     def bound(self, x, noise):
         """`log p(x + u) − log q(u|x)`, `(B, D) levels, (S, B, D) → (S, B)`, in nats."""
         u, log_q = self.noise(x, noise)
-        y = (x + u).clamp(max=self.num_levels * (1 - 1e-7)).flatten(0, 1)
-        v, log_det = logit_preprocess(y, self.num_levels, self.alpha)
+        v, log_det = self.logits((x + u).flatten(0, 1))
         log_det = log_det - self.std.log().sum()
         # The sigmoid's slope is the logistic density.
         log_p = flow_log_likelihood((v - self.mean) / self.std, self.flow, log_sigmoid_slope)

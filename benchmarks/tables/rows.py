@@ -190,7 +190,11 @@ class Both:
 
     def __init__(self, *optimizers):
         self.optimizers = optimizers
-        self.param_groups = [group for one in optimizers for group in one.param_groups]
+
+    @property
+    def param_groups(self):
+        """Those of all; loading a state replaces them."""
+        return [group for one in self.optimizers for group in one.param_groups]
 
     def zero_grad(self):
         """As of an optimizer."""
@@ -210,8 +214,6 @@ class Both:
         """Go on from `state_dict`."""
         for number, one in enumerate(self.optimizers):
             one.load_state_dict(state[number])
-        # Loading replaces the groups.
-        self.param_groups = [group for one in self.optimizers for group in one.param_groups]
 
 
 def steps_per_second(model, loss, batch, optimizer) -> float:

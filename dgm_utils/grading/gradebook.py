@@ -86,10 +86,8 @@ class OverwriteTogether(OverwriteCells):
         with self.gradebook as gradebook:
             notebook = gradebook.find_notebook(self.notebook_id, self.assignment_id)
             graded = [*notebook.grade_cells, *notebook.task_cells]
-            gradebook.find_source_cell = _finder(
-                {cell.name: cell for cell in notebook.source_cells}
-            )
-            gradebook.find_graded_cell = _finder((c.name, c) for c in graded)
+            gradebook.find_source_cell = _finder(notebook.source_cells)
+            gradebook.find_graded_cell = _finder(graded)
             for index, cell in enumerate(nb.cells):
                 nb.cells[index], resources = self.preprocess_cell(cell, resources, index)
             if self.add_missing_cells:
@@ -118,10 +116,12 @@ class SaveTogether(SaveAutoGrades):
         with self.gradebook:
             session = self.gradebook.db
             commit, session.commit = session.commit, session.flush
-            grades = grades_of(self.gradebook, self.assignment_id, self.student_id)
-            comments = _comments_of(self.gradebook, self.assignment_id, self.student_id)
-            self.gradebook.find_grade = _finder((g.cell.name, g) for g in grades)
-            self.gradebook.find_comment = _finder((c.cell.name, c) for c in comments)
+            submission = self.gradebook.find_submission(self.assignment_id, self.student_id)
+            grades = _entries(self.gradebook, submission, Grade, GradeCell)
+            self.gradebook.find_grade = _finder(grades)
+            self.gradebook.find_comment = _finder(
+                _entries(self.gradebook, submission, Comment, SolutionCell)
+            )
             looked_at = [
                 (grade, grade.auto_score)
                 for grade in grades
@@ -171,15 +171,12 @@ def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade
         MissingEntry: when there is no such submission.
 
     """
-    return _all_of(Grade, GradeCell, gradebook, assignment, student)
-
-
-def _comments_of(gradebook, assignment, student):
-    return _all_of(Comment, SolutionCell, gradebook, assignment, student)
-
-
-def _all_of(kind, kind_of_cell, gradebook, assignment, student):
     submission = gradebook.find_submission(assignment, student)
+    return _entries(gradebook, submission, Grade, GradeCell)
+
+
+def _entries(gradebook, submission, kind, kind_of_cell):
+    """What a submission has of a kind, each with its cell."""
     notebooks = [notebook.id for notebook in submission.notebooks]
     found = gradebook.db.query(kind).filter(kind.notebook_id.in_(notebooks))
     return found.options(joinedload(kind.cell.of_type(kind_of_cell))).all()
@@ -194,9 +191,9 @@ def waiting_of(gradebook: Gradebook, assignment: str) -> dict[str, bool]:
     return {student: needs for student, needs in rows.filter(Assignment.name == assignment)}
 
 
-def _finder(named):
-    """Finds by a cell's name, as the gradebook's methods do, among these pairs."""
-    by_name = dict(named)
+def _finder(entries):
+    """Finds among these, by the name of a cell, as the gradebook's methods do."""
+    by_name = {entry.name: entry for entry in entries}
 
     def find(name, notebook, assignment, student=None):
         if name not in by_name:
