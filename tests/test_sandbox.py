@@ -289,7 +289,7 @@ def test_no_kernel_can_end_another(box):
     honest = "import time\nfor i in range(60): time.sleep(0.1)\nprint('to the end')"
     thread = threading.Thread(target=lambda: said.extend(run(box, honest)))
     thread.start()
-    until(lambda: len(processes(box)) > box.idle + 1, "the honest kernel")
+    until(lambda: len(processes(box)) > box.idle, "the honest kernel")
     time.sleep(1)
     run(box, HANG_UP_ON_OTHERS, seconds=5)
     thread.join(60)
@@ -486,24 +486,45 @@ def test_a_message_that_no_kernel_sends_costs_only_its_cell(box, sent):
 # What is left
 
 
+def ask_for_a_kernel(box, name):
+    """A connection to the zygote, and the request that makes it fork a kernel."""
+    (box.folder / "kernels" / name).mkdir()
+    ports = {f"{n}_port": i for i, n in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)}
+    made = {**ports, "transport": "ipc", "ip": "k", "key": "k", "signature_scheme": "hmac-sha256"}
+    request = {"folder": f"/run/dgm/{name}", "connection": made, "limits": sandbox.LIMITS}
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(box.folder / "kernels" / "zygote"))
+    return client, json.dumps(request).encode() + b"\n"
+
+
 def test_a_kernel_ends_when_its_client_hangs_up(box):
     until(lambda: len(processes(box)) == box.idle, "the end of earlier kernels")
-    connection = box.folder / "kernels" / "hung-up"
-    connection.mkdir()
-    ports = {f"{name}_port": n for n, name in enumerate(("shell", "iopub", "stdin", "hb"), 1)}
-    file = connection / "connection.json"
-    file.write_text(
-        json.dumps(
-            {**ports, "control_port": 5, "transport": "ipc", "ip": "/sockets/k", "key": "k"}
-            | {"signature_scheme": "hmac-sha256"}
-        )
-    )
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(box.folder / "kernels" / "zygote"))
-        request = {"connection": "/run/dgm/hung-up/connection.json", "limits": sandbox.LIMITS}
-        client.sendall(json.dumps(request).encode() + b"\n")
-        until(lambda: len(processes(box)) == box.idle + 2, "a kernel and who holds its namespaces")
+    client, request = ask_for_a_kernel(box, "hung-up")
+    with client:
+        client.sendall(request)
+        until(lambda: len(processes(box)) == box.idle + 1, "a kernel")
     until(lambda: len(processes(box)) == box.idle, "the end of the kernel")
+
+
+def test_a_kernel_may_end_at_the_moment_its_client_hangs_up(box):
+    until(lambda: len(processes(box)) == box.idle, "the end of earlier kernels")
+    idle = set(processes(box))
+    first, request = ask_for_a_kernel(box, "first")
+    first.sendall(request)
+    until(lambda: len(processes(box)) == box.idle + 1, "a kernel")
+    (kernel,) = set(processes(box)) - idle
+    # While the zygote waits for the rest of a request it hears of the end, then of the hanging up.
+    second, request = ask_for_a_kernel(box, "second")
+    with second:
+        second.sendall(request[:-1])
+        time.sleep(0.5)
+        kernel.kill()
+        until(lambda: kernel.status() == psutil.STATUS_ZOMBIE, "the end of the kernel")
+        first.close()
+        second.sendall(request[-1:])
+        until(lambda: not kernel.is_running(), "its burial")
+        until(lambda: len(processes(box)) == box.idle + 1, "the other kernel")
+    assert run(box, "print('as before')") == ["as before\n"]
 
 
 CHILD = """
@@ -555,7 +576,7 @@ def test_closing_ends_every_kernel_and_removes_the_folder():
         endless.daemon = True
         before = len(processes(box))
         endless.start()
-        until(lambda: len(processes(box)) == before + 2, "a kernel")
+        until(lambda: len(processes(box)) == before + 1, "a kernel")
         family = [psutil.Process(box.pid), *processes(box)]
     until(lambda: not any(map(_runs, family)), "the end of the sandbox")
     assert not box.folder.exists()
@@ -574,6 +595,25 @@ def test_addresses_are_limited_but_on_a_card(any_address, said):
     code = LIMITED.format(any_address=any_address)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == said, done.stderr
+
+
+LISTENING = """
+import os, socket, sys
+from dgm_utils.grading.zygote import Zygote
+path = sys.argv[1]
+listen = socket.socket.listen
+socket.socket.listen = lambda self, n: (print(os.path.exists(path)), listen(self, n))
+zygote = Zygote(path, "", jailed=False)
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(path)
+    print("connected")
+"""
+
+
+def test_the_socket_can_be_found_only_once_it_listens(tmp_path):
+    command = [sys.executable, "-c", LISTENING, str(tmp_path / "zygote")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "connected"], done.stderr
 
 
 # How it is found, and what is said where it is not

@@ -1,8 +1,8 @@
 """What keeps the kernels of one sandbox apart: namespaces, limits, and no way back.
 
 Linux only, and only inside bubblewrap (see `sandbox`), which keeps the rest of the machine out.
-Here a process that has just been forked gives itself a process tree, a network, a temporary
-directory and a socket folder of its own, and then gives up every right to change them.
+Here a process is forked into a process tree of its own, gives itself a network and temporary
+directories of its own, and then gives up every right to change them.
 """
 
 import contextlib
@@ -11,22 +11,13 @@ import errno
 import os
 import platform
 import resource
-import signal
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # <sched.h>, <sys/mount.h>, <sys/prctl.h>
 NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
-    1,
-    2,
-    4,
-    32,
-    4096,
-    16384,
-    1 << 18,
-)
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 1, 2, 4, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 24, 38, 22
 LAST_CAPABILITY = 40
 
@@ -74,36 +65,54 @@ def die_with_parent() -> None:
     _call("prctl", PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
-def isolate(sockets: str, writable: dict[str, str]) -> None:
-    """Put this process's children into namespaces of their own.
+def lead() -> None:
+    """Go on in a child that may give each of its own children a process tree of its own.
+
+    What called this waits there for the child's end, and ends as it did. There must be one thread.
+    """
+    _leave(NEWUSER | NEWPID)
+    if pid := os.fork():
+        _, status = os.waitpid(pid, 0)
+        os._exit(1 if status else 0)
+
+
+def fork_apart() -> tuple[int, str]:
+    """Fork a child that is the first process of a tree of its own; it sees no other process.
+
+    Only after `lead`, which gives the right to do so.
+
+    Returns:
+        The child's process id, and the name of its tree; 0 and no name in the child.
+
+    """
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    _call("unshare", NEWPID)
+    pid, tree = os.fork(), ""
+    if pid:
+        tree = os.readlink("/proc/self/ns/pid_for_children")
+        # Else the next child would belong to the same tree.
+        _call("setns", own, NEWPID)
+    os.close(own)
+    return pid, tree
+
+
+def isolate(hidden: str, writable: dict[str, str]) -> None:
+    """Put this process into namespaces of its own: file systems, network, and what they belong to.
 
     Args:
-        sockets: the folder that becomes `/sockets`; its siblings disappear.
+        hidden: a folder that becomes empty. A process that works in a folder beneath it goes on
+            doing so, and has no way back once it has left.
         writable: directory → size limit, as in `{"/tmp": "256m"}`; each becomes an empty private
             file system in memory.
 
     """
-    uid, gid = os.getuid(), os.getgid()
-    _call("unshare", NEWUSER | NEWNS | NEWPID | NEWNET | NEWIPC)
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{uid} {uid} 1"),
-        ("gid_map", f"{gid} {gid} 1"),
-    ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+    _leave(NEWUSER | NEWNS | NEWNET | NEWIPC)
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
-    _mount(sockets, "/sockets", None, MS_BIND)
-    _mount("tmpfs", os.path.dirname(sockets), "tmpfs", MS_RDONLY, "size=4k")
+    _mount("tmpfs", hidden, "tmpfs", MS_RDONLY, "size=4k")
     for folder, size in writable.items():
         _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=700")
     # No other process can be seen from here; this hides what the old /proc still shows.
     _mount("tmpfs", "/proc", "tmpfs", MS_RDONLY, "size=4k")
-
-
-def close_sockets() -> None:
-    """Make `/sockets` read-only: connections still work, but no file can be left there."""
-    _mount(None, "/sockets", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
 def give_up_rights() -> None:
@@ -138,7 +147,8 @@ def limit(
         processes: and threads, all together.
         open_files: in one process.
         file_size: bytes of one file.
-        any_address: leave memory to `watch`; CUDA reserves more addresses than there is memory.
+        any_address: leave memory to whoever watches `sizes`; CUDA reserves more addresses than
+            there is memory.
 
     """
     for kind, most in (
@@ -152,45 +162,30 @@ def limit(
         resource.setrlimit(kind, (most, most))
 
 
-def watch(pid: int, proc: int, processes: int, memory: int) -> int:
-    """Wait for the end of a kernel, and bring it about when its processes are too many or too big.
-
-    Limits of the system are for one process, and the one on their number does not hold for root.
-
-    Args:
-        pid: the kernel, which is the first process of its namespace.
-        proc: an open `/proc` in which it can be seen.
-        processes: how many there may be.
-        memory: bytes that all of them together may use.
-
-    Returns:
-        Its wait status.
-
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return status
-        sizes = list(_sizes(pid, proc))
-        if len(sizes) > processes or sum(sizes) > memory:
-            os.kill(pid, signal.SIGKILL)
-        signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+def sizes() -> dict[str, list[int]]:
+    """Bytes of memory of each process that can be seen, by the name of its tree."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        # A process that has just ended has no tree.
+        with contextlib.suppress(OSError):
+            tree = os.readlink(f"/proc/{pid}/ns/pid")
+            with open(f"/proc/{pid}/statm") as file:
+                pages = int(file.read().split()[1])
+            found.setdefault(tree, []).append(pages * resource.getpagesize())
+    return found
 
 
-def _sizes(pid, proc):
-    """Bytes of memory of each process in the kernel's namespace."""
-    # Once the kernel is dead it has no namespace to compare with.
-    with contextlib.suppress(OSError):
-        namespace = os.readlink(f"{pid}/ns/pid", dir_fd=proc)
-        for name in filter(str.isdigit, os.listdir(proc)):
-            with contextlib.suppress(OSError):
-                if os.readlink(f"{name}/ns/pid", dir_fd=proc) == namespace:
-                    file = os.open(f"{name}/statm", os.O_RDONLY, dir_fd=proc)
-                    try:
-                        yield int(os.read(file, 200).split()[1]) * resource.getpagesize()
-                    finally:
-                        os.close(file)
+def _leave(namespaces):
+    """For new ones, in which this process is who it was and has every right."""
+    uid, gid = os.getuid(), os.getgid()
+    _call("unshare", namespaces)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
 
 
 def _filter_system_calls():

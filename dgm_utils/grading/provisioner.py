@@ -14,8 +14,8 @@ from traitlets import Bool, Dict, Unicode
 
 from dgm_utils.grading.sandbox import LIMITS
 
-# The sockets of a kernel, in the order of their numbers.
-_SOCKETS = ("shell", "iopub", "stdin", "hb", "control")
+# The sockets of a kernel, in the order of their numbers; for the heartbeat there is none.
+_SOCKETS = ("shell", "iopub", "stdin", "control", "hb")
 
 
 class SandboxProvisioner(KernelProvisionerBase):
@@ -50,12 +50,17 @@ class SandboxProvisioner(KernelProvisionerBase):
     async def launch_kernel(self, cmd, **kwargs):
         """Ask the zygote for a kernel."""
         inner = "/run/dgm" if self.jailed else f"{self.folder}/kernels"
-        connection = self.connection_info | {"key": self.connection_info["key"].decode()}
-        if self.jailed:
-            connection["ip"] = "/sockets/k"
-        file = self._home / "connection.json"
-        file.write_text(json.dumps(connection))
-        request = {"connection": f"{inner}/{self._home.name}/{file.name}", "limits": self.limits}
+        # A kernel finds its sockets by their names alone.
+        connection = {
+            **self.connection_info,
+            "ip": Path(self.parent.ip).name,
+            "key": self.connection_info["key"].decode(),
+        }
+        request = {
+            "folder": f"{inner}/{self._home.name}",
+            "connection": connection,
+            "limits": self.limits,
+        }
         self._client = socket.socket(socket.AF_UNIX)
         self._client.settimeout(30)
         self._client.connect(str(Path(self.folder) / "kernels" / "zygote"))
@@ -65,7 +70,7 @@ class SandboxProvisioner(KernelProvisionerBase):
         self.pid = json.loads(self._lines.readline())["pid"]
         self._client.setblocking(False)
         # A client that finds no socket tries again only after a tenth of a second.
-        while not all((self._home / f"k-{n}").exists() for n in range(1, len(_SOCKETS) + 1)):
+        while not all((self._home / f"k-{n}").exists() for n in range(1, len(_SOCKETS))):
             if await self.poll() is not None:
                 break
             await asyncio.sleep(0.005)

@@ -1,9 +1,10 @@
 """The warm process inside the sandbox: it has imported what notebooks need, and forks kernels.
 
 Run as `python -m ….zygote SOCKET TASKS jailed|free`. A client connects to the socket and sends one
-line of JSON, `{"connection": connection file, "limits": {…}}`; it gets `{"pid": …}` back and, when
-the kernel has ended, `{"exit": status}`. A client that hangs up kills its kernel, so that no kernel
-outlives whoever wanted it.
+line of JSON, `{"folder": where the kernel's sockets shall be, "connection": {what Jupyter's
+connection file holds, the sockets' names relative to the folder}, "limits": {…}}`; it gets
+`{"pid": …}` back and, when the kernel has ended, `{"exit": status}`. A client that hangs up kills
+its kernel, so that no kernel outlives whoever wanted it.
 
 It may be started before it is known what the sandbox will hold: the tasks and the modules that the
 notebook may import are there when the first client comes.
@@ -20,6 +21,7 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 # Imported here, once, for all the kernels to come.
@@ -28,6 +30,7 @@ import matplotlib_inline.backend_inline
 import numpy
 import torch
 from ipykernel.kernelapp import IPKernelApp
+from traitlets import Dict
 from traitlets.config import Config
 
 from dgm_utils.grading import inside, jail, observe
@@ -55,6 +58,19 @@ WRITABLE = {
 }
 
 
+# Seconds between two looks at what the kernels use.
+LOOK = 0.1
+
+
+@dataclass
+class _Kernel:
+    """A kernel that was forked: who wanted it, its process tree, and what it may use."""
+
+    client: socket.socket
+    tree: str
+    limits: dict
+
+
 class Zygote:
     """Listens on a Unix socket and forks a kernel for each client.
 
@@ -67,11 +83,13 @@ class Zygote:
 
     def __init__(self, path: str, tasks: str, jailed: bool):
         self._tasks, self._jailed = tasks, jailed
-        self._clients: dict[int, socket.socket] = {}
+        self._kernels: dict[int, _Kernel] = {}
         self._selector = selectors.DefaultSelector()
         self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(path)
+        # Whoever finds the socket connects at once.
+        self._server.bind(path + ".new")
         self._server.listen(64)
+        os.rename(path + ".new", path)
         self._wake, self._alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._alarm)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -83,8 +101,10 @@ class Zygote:
         parent = os.getppid()
         # In a jail bubblewrap sees to that; elsewhere whoever started this may be killed unheard.
         while self._jailed or os.getppid() == parent:
-            for key, _ in self._selector.select(timeout=1):
+            for key, _ in self._selector.select(LOOK if self._kernels else 1):
                 key.data(key.fileobj)
+            if self._jailed and self._kernels:
+                self._look()
 
     def _accept(self, server):
         client, _ = server.accept()
@@ -92,8 +112,10 @@ class Zygote:
             request = json.loads(lines.readline())
         if self._tasks:
             self._get_ready()
-        pid = self._fork(request)
-        self._clients[pid] = client
+        limits = request["limits"]
+        limits["memory"] += jail.mapped()
+        pid, tree = self._fork(request)
+        self._kernels[pid] = _Kernel(client, tree, limits)
         self._selector.register(client, selectors.EVENT_READ, lambda _: self._hang_up(pid))
         _tell(client, pid=pid)
 
@@ -110,20 +132,22 @@ class Zygote:
         self._tasks = None
 
     def _fork(self, request):
-        """A process that is the kernel, or that holds the namespaces in which the kernel is 1."""
-        pid = os.fork()
+        """A kernel; its process id and the name of its process tree, if it has its own."""
+        pid, tree = jail.fork_apart() if self._jailed else (os.fork(), "")
         if pid:
-            return pid
+            return pid, tree
         # Nothing may return into the zygote's loop.
         try:
             signal.set_wakeup_fd(-1)
             self._close_all()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setsid()
+            home = "/home/student" if self._jailed else os.getcwd()
+            parent = 0 if self._jailed else os.getppid()
+            os.chdir(request["folder"])
             if self._jailed:
-                _keep_jail(request)
-            else:
-                start_kernel(request["connection"], lambda: None, parent=os.getppid())
+                _shut_in(request["folder"], request["limits"])
+            start_kernel(request["connection"], home, parent)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -137,16 +161,29 @@ class Zygote:
         """
         self._selector.close()
         self._server.close()
-        for client in self._clients.values():
-            client.close()
+        for kernel in self._kernels.values():
+            kernel.client.close()
         os.close(self._wake)
         os.close(self._alarm)
 
     def _hang_up(self, pid):
-        self._selector.unregister(self._clients[pid])
-        with contextlib.suppress(ProcessLookupError):
-            # The kernel ends with the process that holds its namespaces.
+        # It may have ended at the same moment, and been heard of first.
+        if kernel := self._kernels.get(pid):
+            self._selector.unregister(kernel.client)
+            # With the first process of a tree the others end.
             os.kill(pid, signal.SIGKILL)
+
+    def _look(self):
+        """End the kernels whose processes are too many or too big.
+
+        Limits of the system are for one process, and the one on their number does not hold for
+        root.
+        """
+        sizes = jail.sizes()
+        for pid, kernel in self._kernels.items():
+            held, limits = sizes.get(kernel.tree, ()), kernel.limits
+            if len(held) > limits["processes"] or sum(held) > limits["memory"]:
+                os.kill(pid, signal.SIGKILL)
 
     def _bury(self, wake):
         with contextlib.suppress(BlockingIOError):
@@ -154,7 +191,7 @@ class Zygote:
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = found
-                client = self._clients.pop(pid)
+                client = self._kernels.pop(pid).client
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(client)
                 _tell(client, exit=os.waitstatus_to_exitcode(status))
@@ -166,65 +203,53 @@ def _tell(client, **message):
         client.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _keep_jail(request):
-    """Make the namespaces, fork the kernel into them, and wait for its end."""
+def _shut_in(folder, limits):
+    """Leave everything behind but the working directory, as a process that will be a kernel."""
+    jail.isolate(os.path.dirname(folder), WRITABLE)
     jail.die_with_parent()
-    limits = request["limits"]
-    limits["memory"] += jail.mapped()
-    # Held open, because in the jail there is none to be seen.
-    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    jail.isolate(os.path.dirname(request["connection"]), WRITABLE)
-    mine, its = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        mine.close()
-        os.close(proc)
-        jail.die_with_parent()
-        jail.give_up_rights()
-        jail.limit(**limits, any_address=inside.on_a_card())
-        os.chdir("/home/student")
-        # The log is a file outside, and all kernels share it.
-        nowhere = os.open("/dev/null", os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-
-        def ready():
-            its.sendall(b".")
-            its.recv(1)
-            its.close()
-
-        start_kernel("/sockets/" + os.path.basename(request["connection"]), ready)
-        os._exit(0)
-    its.close()
-    # The kernel has bound its sockets and runs nothing of the student's yet.
-    if mine.recv(1):
-        jail.close_sockets()
-        mine.sendall(b".")
-    mine.close()
-    status = jail.watch(pid, proc, limits["processes"], limits["memory"])
-    code = os.waitstatus_to_exitcode(status)
-    os._exit(code if code >= 0 else 128 - code)
+    jail.give_up_rights()
+    jail.limit(**limits, any_address=inside.on_a_card())
+    # The log is a file outside, and all kernels share it.
+    nowhere = os.open("/dev/null", os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 class _App(IPKernelApp):
-    """Jupyter's kernel without a command line, for whose parser it would list all its options."""
+    """Jupyter's kernel, which is told what it would look for on a command line and in a file.
+
+    For a command line's parser it would list all its options. Nobody listens to its heartbeat: a
+    client hears of its end from the zygote.
+    """
+
+    connection = Dict()
 
     def parse_command_line(self, argv=None):
         """There is none."""
 
+    def init_connection_file(self):
+        """There is none."""
+        self.load_connection_info(self.connection)
 
-def start_kernel(connection: str, ready, parent: int = 0) -> None:
+    def write_connection_file(self, **kwargs):
+        """Nobody would read it."""
+
+    def init_heartbeat(self):
+        """It has none."""
+
+
+def start_kernel(connection: dict, home: str, parent: int = 0) -> None:
     """Run an IPython kernel in this process until it is told to stop.
 
     Args:
-        connection: path of Jupyter's connection file.
-        ready: called when the sockets are bound and before the first message is read.
+        connection: what Jupyter's connection file holds, the sockets in the working directory.
+        home: the working directory of the notebook.
         parent: process with which the kernel ends, if nothing else sees to that.
 
     """
     app = _App.instance(
-        connection_file=connection,
+        connection=connection,
         parent_handle=parent,
         capture_fd_output=False,
         no_stdout=True,
@@ -232,12 +257,16 @@ def start_kernel(connection: str, ready, parent: int = 0) -> None:
         config=Config(HistoryManager={"enabled": False}),
     )
     app.initialize()
-    ready()
+    # The sockets are there, and nothing of the student's runs yet. In a jail there is no way back:
+    # connections work, but no file can be left beside them.
+    os.chdir(home)
     app.start()
 
 
 if __name__ == "__main__":
     socket_path, tasks_path, option = sys.argv[1:]
+    if option == "jailed":
+        jail.lead()
     if not inside.on_a_card():
         # With a card in sight autograd starts threads, and refuses to work after a fork.
         observe.warm_up()
