@@ -230,15 +230,15 @@ class _Record:
         """The notebook as it will be executed, its locked cells as they were released; as text."""
         folders = self._course.folders
         release = release_path(folders, self._assignment)
-        submitted = str(take_in(self._folder, self._assignment, release))
+        path, submitted = take_in(self._folder, self._assignment, release)
         folders.assignment_id, folders.student_id = self._assignment, self.student
         converter = Autograde(coursedir=folders, config=self._course.api.config)
         exporter = NotebookExporter(config=converter.config)
         for preprocessor in converter.sanitize_preprocessors:
             exporter.register_preprocessor(preprocessor)
-        resources = converter.init_single_notebook_resources(submitted)
+        resources = converter.init_single_notebook_resources(str(path))
         try:
-            text, _ = exporter.from_filename(submitted, resources=resources)
+            text, _ = exporter.from_notebook_node(submitted, resources=resources)
         except SubmissionError:
             raise
         except Exception as error:

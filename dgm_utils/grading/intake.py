@@ -40,7 +40,7 @@ class SubmissionError(Exception):
     """A submission that cannot be graded; the message is the reason in the report."""
 
 
-def take_in(folder: Path, assignment: str, release: Path) -> Path:
+def take_in(folder: Path, assignment: str, release: Path) -> tuple[Path, NotebookNode]:
     """Find the notebook of a submission and make sure that it can be read.
 
     The file `ASSIGNMENT.ipynb` is it. If there is none, it is the only other notebook, or the one
@@ -52,7 +52,7 @@ def take_in(folder: Path, assignment: str, release: Path) -> Path:
         release: the students' version of the assignment.
 
     Returns:
-        The path of a notebook of nbformat 4, or of one that is converted to it when it is read.
+        Its path, and the notebook as nbformat 4; in the file it may be an older format.
 
     Raises:
         SubmissionError: when no notebook can be graded, or its timestamp cannot be read, with the
@@ -68,7 +68,7 @@ def take_in(folder: Path, assignment: str, release: Path) -> Path:
         notebook = read(wanted)
         origin = _copied_from(notebook)
         if not others or not origin:
-            return wanted
+            return wanted, notebook
     if not others:
         raise SubmissionError(_nothing(folder, wanted.name))
     chosen = _fullest(others, wanted.name, read_release(release))
@@ -82,7 +82,7 @@ def take_in(folder: Path, assignment: str, release: Path) -> Path:
             raise SubmissionError(
                 f"{chosen.name} could not be copied to {wanted.name} beside it: {error.strerror}"
             ) from error
-    return wanted
+    return wanted, notebook
 
 
 def fingerprint(folder: Path) -> bytes:
@@ -180,7 +180,8 @@ def before_autograde(assignment: str, student: str, notebooks: list[str]) -> Non
     course = _course(os.getcwd())
     release = release_path(course, folder.name)
     try:
-        notebooks[:] = [str(take_in(folder, folder.name, release))]
+        path, _ = take_in(folder, folder.name, release)
+        notebooks[:] = [str(path)]
     except SubmissionError as error:
         notebooks.clear()
         get_logger().error("%s cannot be graded: %s", folder, error)
