@@ -50,16 +50,14 @@ LATE = (
     "tornado.platform.asyncio",
     "zmq.utils.garbage",
 )
+# Seconds between two looks at what the kernels use.
+LOOK = 0.1
 # Private to each kernel, and in memory; a folder that holds Python itself must stay visible.
 WRITABLE = {
     folder: size
     for folder, size in (("/tmp", "256m"), ("/home/student", "256m"), ("/dev/shm", "64m"))
     if not any(Path(prefix).is_relative_to(folder) for prefix in (sys.prefix, sys.base_prefix))
 }
-
-
-# Seconds between two looks at what the kernels use.
-LOOK = 0.1
 
 
 @dataclass
@@ -113,7 +111,8 @@ class Zygote:
         if self._tasks:
             self._get_ready()
         limits = request["limits"]
-        limits["memory"] += jail.mapped()
+        if self._jailed:
+            limits["memory"] += jail.mapped()
         pid, tree = self._fork(request)
         self._kernels[pid] = _Kernel(client, tree, limits)
         self._selector.register(client, selectors.EVENT_READ, lambda _: self._hang_up(pid))
