@@ -396,7 +396,7 @@ def report(options, rounds, grown, own, service) -> str:
         f"| {cost.largest / MIB:,.0f} MiB |"
         for size, cost in grown
     ]
-    beyond = cpu.each - statistics.fmean(own)
+    beyond = cpu.each - own
     memory = [cost.memory / MIB for _, cost in grown]
     lines += [
         "",
@@ -405,11 +405,9 @@ def report(options, rounds, grown, own, service) -> str:
         f"within {cpu.residual:.1f} s. The recording process held {memory[0]:,.0f} MiB for "
         f"{sizes[0]} submissions and {memory[-1]:,.0f} MiB for {sizes[-1]}.",
         "",
-        "The cells of one submission, checks included, take "
-        f"{statistics.fmean(own):.2f} s of CPU (from {min(own):.2f} to {max(own):.2f}, before "
-        "these classes and after each) in a warm kernel that runs those of all, while others do so "
-        f"on the other cores. What grading adds is {beyond:.2f} s for each submission; "
-        f"{_verdict(beyond <= OVERHEAD, OVERHEAD, 'most')}. "
+        f"The cells of one submission, checks included, take {own:.2f} s of CPU in a warm kernel "
+        f"that runs those of all, while others do so on the other cores. What grading adds is "
+        f"{beyond:.2f} s for each submission; {_verdict(beyond <= OVERHEAD, OVERHEAD, 'most')}. "
         "Start-up comes once: imports, the warm process, the workers, and the preflight.",
         "",
         *_on_paper(service),
@@ -501,13 +499,11 @@ def main() -> None:
             for who in names[turn % 3 :] + names[: turn % 3]:
                 rounds[who].append(classes.grade(who, options.students))
                 _tell(f"round {turn + 1}, {who}", rounds[who][-1])
-        grown, own = [], [classes.own_cells(options.students)]
+        grown = []
         for size in sizes:
             grown.append((size, classes.grade(OURS, size)))
             _tell(f"{size} submissions", grown[-1][1])
-            # By turns: the same work takes more seconds of one minute than of another.
-            own.append(classes.own_cells(options.students))
-        service = classes.service(options.students)
+        own, service = classes.own_cells(options.students), classes.service(options.students)
     page = report(options, rounds, grown, own, service)
     print(page)
     if not options.dry:
