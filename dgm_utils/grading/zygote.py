@@ -23,6 +23,9 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+
+import ipykernel.ipkernel
 
 # Imported here, once, for all the kernels to come.
 import matplotlib.pyplot
@@ -58,6 +61,21 @@ WRITABLE = {
     for folder, size in (("/tmp", "256m"), ("/home/student", "256m"), ("/dev/shm", "64m"))
     if not any(Path(prefix).is_relative_to(folder) for prefix in (sys.prefix, sys.base_prefix))
 }
+
+
+class _WithoutModules:
+    """What ipykernel takes for `sys`: for the debugger it would go through all modules.
+
+    In a fork that means a copy of each page that one of them lies on, half of all that are copied.
+    """
+
+    modules: ClassVar[dict] = {}
+
+    def __getattr__(self, name):
+        return getattr(sys, name)
+
+
+ipykernel.ipkernel.sys = _WithoutModules()
 
 
 @dataclass
@@ -236,6 +254,10 @@ class _App(IPKernelApp):
 
     def init_heartbeat(self):
         """It has none."""
+
+    def init_code(self):
+        """There is none to run; what IPython has put into the namespace is not the student's."""
+        self.shell.user_ns_hidden.update(self.shell.user_ns)
 
 
 def start_kernel(connection: dict, home: str, parent: int = 0) -> None:
