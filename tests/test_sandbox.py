@@ -437,12 +437,22 @@ def test_a_loop_that_catches_everything_costs_only_its_cell(box):
 
 
 @pytest.mark.parametrize(
-    "flood", ["print('x' * 100_000_000)", "for _ in range(100_000): print('y' * 1000)"]
+    "flood", ["print('x' * 2_000_000)", "for _ in range(100_000): print('y' * 1000)"]
 )
 def test_a_flood_of_output_is_cut_with_the_reason(box, flood):
     said = run(box, flood, "print('dry')", output_limit=1_000_000)
     assert "This cell put out more than 1,000,000 characters." in said[0] or MARKER in said[0]
     assert len(said[0]) < 2_000_000
+    assert said[1] == "dry\n"
+
+
+def test_a_message_that_is_too_large_is_not_even_taken_in(box, monkeypatch):
+    """It would lie in the memory of whoever executes, which nothing limits."""
+    monkeypatch.setattr("dgm_utils.grading.execute.COMPLETE_SECONDS", 1)
+    said = run(box, "print('x' * 100_000_000)", "print('dry')")
+    assert said[0] == (
+        "KernelDied: This cell put out more than 40,000,000 bytes at once, or what no kernel sends."
+    )
     assert said[1] == "dry\n"
 
 
@@ -456,9 +466,9 @@ NONSENSE = {
     "a false signature": 'iopub.send_multipart([b"stream", b"<IDS|MSG>", *[b"{}"] * 5])',
     "JSON without a bottom": 'raw(b"[" * 100_000 + b"]" * 100_000)',
     "an impossible date": 'raw(b"{}", date="9999-99-99T99:99:99.000Z")',
-    "a reply without a status": (
-        '_ = s.send(kernel.shell_stream, "execute_reply", {}, parent=parent, '
-        "ident=kernel._get_shell_context_var(kernel._shell_parent_ident))"
+    "a reply that is no message": (
+        "kernel.shell_stream.send_multipart("
+        '[*kernel._get_shell_context_var(kernel._shell_parent_ident), b"reply"])'
     ),
 }
 SENDING = r"""

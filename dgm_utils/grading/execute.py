@@ -4,27 +4,31 @@ No gradebook, no reference and no other submission is needed here, so it can run
 on any machine that has a `Sandbox`.
 """
 
-import asyncio
 import atexit
 import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import Empty
 
 import nbformat
-import zmq.asyncio
-from jupyter_client.asynchronous import AsyncKernelClient
+import zmq
 from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.manager import KernelManager
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionComplete
 from nbformat import NotebookNode
 
+from dgm_utils.grading.files import as_text
 from dgm_utils.grading.sandbox import LIMITS, Contents, Sandbox
 
 OUTPUT_LIMIT = 32_000_000
 MESSAGE_LIMIT = 40_000_000
+# A kernel has so long to start; to announce what it has answered already; and to say that a cell's
+# outputs are complete when the cell is.
+STARTUP_SECONDS, JOIN_SECONDS, COMPLETE_SECONDS = 60.0, 0.2, 10.0
+# How often a silent kernel is asked whether it lives.
+SILENCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,33 +70,17 @@ def execute(
         The notebook with outputs and execution counts.
 
     """
-    return execute_all([notebook], folder, jailed, rules)[0]
+    return _execute(copy.deepcopy(notebook), folder, jailed, rules or Rules())
 
 
 def execute_all(
     notebooks: list[NotebookNode], folder: str, jailed: bool = True, rules: Rules | None = None
 ) -> list[NotebookNode]:
     """`execute` for several notebooks at once, each in a kernel of its own."""
-
-    async def run():
-        done = (
-            _execute(copy.deepcopy(notebook), folder, jailed, rules or Rules())
-            for notebook in notebooks
-        )
-        return await asyncio.gather(*done)
-
-    return _run_to_end(run())
-
-
-def _run_to_end(work):
-    """`asyncio.run`, also where a loop runs already: formgrader's button calls from Jupyter's."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    # Nothing but `work` in there: a sandbox would end with the thread that started it.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+    copies = [copy.deepcopy(notebook) for notebook in notebooks]
+    with ThreadPoolExecutor(len(copies)) as threads:
+        done = [threads.submit(_execute, c, folder, jailed, rules or Rules()) for c in copies]
+    return [future.result() for future in done]
 
 
 def execute_text(
@@ -111,9 +99,7 @@ def execute_text(
     # It was sanitized, and what is added is made by nbformat: there is nothing to validate.
     notebook = nbformat.v4.reads(text)
     folder = folder or str(_own_sandbox(contents).folder)
-    done = nbformat.v4.writes(execute(notebook, folder, contents.jailed, rules))
-    # A kernel may send half a surrogate pair, which no file can hold.
-    return done.encode("utf-8", "replace").decode("utf-8")
+    return as_text(_execute(notebook, folder, contents.jailed, rules or Rules()))
 
 
 _own: dict[Contents, Sandbox] = {}
@@ -133,7 +119,8 @@ def _close_own():
         _own.popitem()[1].close()
 
 
-async def _execute(notebook, folder, jailed, rules):
+def _execute(notebook, folder, jailed, rules):
+    """`execute`, in the notebook itself."""
     end = time.monotonic() + rules.notebook_seconds
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     deadly, done = set(), 0
@@ -145,7 +132,7 @@ async def _execute(notebook, folder, jailed, rules):
             if i not in deadly and not is_graded(cell)
         ]
         todo = [*again, *cells[done:]]
-        last, reason = await _run(todo, folder, jailed, rules, end)
+        last, reason = _run(todo, folder, jailed, rules, end)
         done += max(last + 1 - len(again), 0)
         if reason is None:
             break
@@ -161,82 +148,156 @@ async def _execute(notebook, folder, jailed, rules):
     return notebook
 
 
-async def _run(cells, folder, jailed, rules, end):
+def _run(cells, folder, jailed, rules, end):
     """Run cells in one kernel: index of the last one that was begun, and why it ended there."""
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    manager = _manager(folder, jailed)
-    client = _Client(notebook, manager, rules)
     number = 0
     try:
-        async with client.async_setup_kernel():
-            for number, cell in enumerate(cells):
-                client.timeout = max(min(rules.cell_seconds, end - time.monotonic()), 0.1)
-                try:
-                    await client.async_execute_cell(cell, number)
-                except (DeadKernelError, CellTimeoutError):
-                    raise
-                except Exception as error:
-                    # Student code can write to the kernel's sockets itself.
-                    raise _Nonsense(type(error).__name__) from error
+        with _Kernel(cells, folder, jailed, rules.output_limit) as kernel:
+            for number in range(len(cells)):
+                kernel.run(number, max(min(rules.cell_seconds, end - time.monotonic()), 0.1))
         return len(cells) - 1, None
-    except DeadKernelError:
-        if client.flooded:
-            return number, f"This cell put out more than {rules.output_limit:,} characters."
-        return number, (
-            "The kernel died while this cell was running: it ended itself, or took too much "
-            "memory, too many processes or too much processor time."
-        )
-    except CellTimeoutError:
-        return number, f"This cell did not finish within {client.timeout:g} seconds."
-    except _Nonsense as error:
-        return number, f"The kernel sent what no kernel sends: {error}."
-    finally:
-        # nbclient would clean up again when the interpreter ends.
-        atexit.unregister(client._cleanup_kernel)
-        if manager.provisioner:
-            await manager.provisioner.cleanup()
-        # nbclient ends only what it has started; the rest would keep files and threads open.
-        if client.kc:
-            client.kc.stop_channels()
-        manager.context.destroy(linger=0)
+    except _Ended as error:
+        return number, str(error)
 
 
-class _Nonsense(Exception):
-    """A message that breaks whoever reads it."""
+class _Ended(Exception):
+    """Nothing more can be run in this kernel; the message says why."""
 
 
-class _Client(NotebookClient):
-    """nbclient that counts what it is given to read."""
+class _Kernel:
+    """A kernel of the sandbox, asked cell by cell; it may be student code that answers.
 
-    def __init__(self, notebook, manager, rules):
-        super().__init__(
-            notebook,
-            km=manager,
-            allow_errors=True,
-            store_widget_state=False,
-            record_timing=False,
-            shutdown_kernel="immediate",
-            startup_timeout=60,
-            iopub_timeout=10,
-        )
-        self._left = rules.output_limit
-        self.flooded = False
+    A context manager, at whose end the kernel has ended too.
 
-    def process_message(self, msg, cell, cell_index):
-        if self.flooded:
-            return None
-        content = msg["content"]
+    Args:
+        cells: code cells, which get their outputs and execution counts.
+        folder: of the sandbox.
+        jailed: as in that sandbox.
+        output_limit: characters that all cells together may put out.
+
+    """
+
+    def __init__(self, cells, folder, jailed, output_limit):
+        self._cells = cells
+        self._limit = self._left = output_limit
+        self._manager = _manager(folder, jailed)
+        # Only to read messages: to wait for them it takes three tasks a cell, and twice the time.
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        self._reader = NotebookClient(notebook, km=self._manager, record_timing=False)
+
+    def __enter__(self):
+        try:
+            self._manager.start_kernel()
+            self._client = self._manager.client(context=self._manager.context)
+            self._client.start_channels(stdin=False, hb=False, control=False)
+            self._shell = self._client.shell_channel.socket
+            self._iopub = self._client.iopub_channel.socket
+            self._poller = zmq.Poller()
+            for socket in (self._shell, self._iopub):
+                self._poller.register(socket, zmq.POLLIN)
+            self._wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception):
+        if self._manager.provisioner:
+            run_sync(self._manager.provisioner.cleanup)()
+        self._manager.context.destroy(linger=0)
+
+    def _wait_until_ready(self):
+        end = time.monotonic() + STARTUP_SECONDS
+        while not self._answers(self._client.kernel_info()):
+            if not self._manager.is_alive():
+                raise RuntimeError("the kernel died before it was ready")
+            if time.monotonic() > end:
+                raise RuntimeError(f"the kernel was not ready within {STARTUP_SECONDS:g} seconds")
+
+    def _answers(self, request):
+        """Whether a request is answered, and announced to those who hear the kernel's outputs."""
+        replied = idle = False
+        end = time.monotonic() + SILENCE
+        while not (replied and idle) and (left := end - time.monotonic()) > 0:
+            for socket, message in self._messages(left):
+                if message["parent_header"].get("msg_id") != request:
+                    continue
+                idle |= message["content"].get("execution_state") == "idle"
+                if socket is self._shell:
+                    # What it announced before anybody listened is lost.
+                    replied, end = True, time.monotonic() + JOIN_SECONDS
+        return replied and idle
+
+    def run(self, number: int, seconds: float) -> None:
+        """Run a cell.
+
+        Args:
+            number: which one.
+            seconds: for it, of wall time.
+
+        Raises:
+            _Ended: when the kernel cannot go on after it.
+
+        """
+        try:
+            self._run(number, seconds)
+        except _Ended:
+            raise
+        except Exception as error:
+            # Student code can write to the kernel's sockets itself.
+            said = type(error).__name__
+            raise _Ended(f"The kernel sent what no kernel sends: {said}.") from error
+
+    def _run(self, number, seconds):
+        cell = self._cells[number]
+        cell.outputs, self._reader.clear_before_next_output = [], False
+        request = self._client.execute(cell.source, allow_stdin=False, stop_on_error=False)
+        end = time.monotonic() + seconds
+        replied = complete = False
+        while not (replied and complete):
+            if (left := end - time.monotonic()) <= 0:
+                if replied:
+                    # A message that is too large closes the connection on which it came.
+                    raise _Ended(
+                        f"This cell put out more than {MESSAGE_LIMIT:,} bytes at once, or what no "
+                        "kernel sends."
+                    )
+                raise _Ended(f"This cell did not finish within {seconds:g} seconds.")
+            heard = self._messages(min(left, SILENCE))
+            if not heard and not self._manager.is_alive():
+                raise _Ended(
+                    "The kernel died while this cell was running: it ended itself, or took too "
+                    "much memory, too many processes or too much processor time."
+                )
+            for socket, message in heard:
+                if message["parent_header"].get("msg_id") != request:
+                    continue
+                if socket is self._iopub:
+                    complete |= self._read(message, number)
+                elif not replied:
+                    replied, end = True, time.monotonic() + COMPLETE_SECONDS
+
+    def _messages(self, seconds):
+        """What is heard next, each message with its socket; nothing after so many seconds."""
+        ready = self._poller.poll(seconds * 1000)
+        return [(socket, self._manager.session.recv(socket)[1]) for socket, _ in ready]
+
+    def _read(self, message, number):
+        """Write down what a message says of a cell; whether it says that the cell is complete."""
+        content = message["content"]
         held = (content.get("text"), content.get("traceback"), *content.get("data", {}).values())
         self._left -= sum(len(str(item)) for item in held if item)
         if self._left < 0:
-            self.flooded = True
-            self._killing = asyncio.ensure_future(self.km.provisioner.kill())
-            return None
-        return super().process_message(msg, cell, cell_index)
+            raise _Ended(f"This cell put out more than {self._limit:,} characters.")
+        try:
+            self._reader.process_message(message, self._cells[number], number)
+        except CellExecutionComplete:
+            return True
+        return False
 
 
 def _manager(folder, jailed):
-    context = zmq.asyncio.Context()
+    context = zmq.Context()
     context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_LIMIT)
     context.setsockopt(zmq.LINGER, 0)
     # Messages that wait to be read take this process's memory, which nothing limits.
@@ -246,7 +307,6 @@ def _manager(folder, jailed):
         argv=["zygote"],
         display_name="sandbox",
         language="python",
-        interrupt_mode="message",
         metadata={
             "kernel_provisioner": {
                 "provisioner_name": "dgm-sandbox",
@@ -257,41 +317,8 @@ def _manager(folder, jailed):
     return manager
 
 
-class _KernelClient(AsyncKernelClient):
-    """A client that knows a kernel is ready by its word; Jupyter's own waits 0.2 s for silence."""
-
-    def start_channels(self, **kwargs):
-        """Without a heartbeat, whose thread is slow to end: the manager sees a kernel's end."""
-        super().start_channels(**kwargs | {"hb": False})
-
-    async def wait_for_ready(self, timeout=None):
-        """Wait until the kernel answers, and its outputs are heard."""
-        try:
-            async with asyncio.timeout(timeout):
-                while not await self._answers():
-                    if not await self.is_alive():
-                        raise RuntimeError("the kernel died before it was ready")
-        except TimeoutError:
-            raise RuntimeError(f"the kernel was not ready within {timeout:g} seconds") from None
-
-    async def _answers(self):
-        """Whether a request is answered, and announced to those who hear the kernel's outputs."""
-        request = self.kernel_info()
-        try:
-            await self.shell_channel.get_msg(timeout=1)
-            while True:
-                heard = await self.iopub_channel.get_msg(timeout=0.2)
-                state = heard["content"].get("execution_state")
-                if heard["parent_header"].get("msg_id") == request and state == "idle":
-                    return True
-        except Empty:
-            return False
-
-
-class _Manager(AsyncKernelManager):
+class _Manager(KernelManager):
     """A manager of kernels that no kernelspec on disk describes."""
-
-    client_factory = _KernelClient
 
     @property
     def kernel_spec(self):

@@ -1,5 +1,6 @@
 """What grading keeps on disk beside submissions and gradebook: where, and how it is written."""
 
+import json
 import os
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def remove_halves(folder: Path) -> None:
     """Remove what `write_whole` had begun in a process that was killed."""
     for path in folder.glob(f"{_HALF}*"):
         path.unlink()
+
+
+def as_text(notebook: NotebookNode) -> str:
+    """A notebook for no eyes, to be read by `nbformat.v4.reads`; nbformat itself is slow here."""
+    # A kernel may send half a surrogate pair, which no file can hold.
+    return json.dumps(notebook, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def read_notebook(path: Path) -> NotebookNode:
