@@ -33,7 +33,11 @@ class CourseError(UserError):
 
 
 class _AutogradeSanitized(Autograde):
-    """The second half of nbgrader's converter; the first was done before."""
+    """The second half of nbgrader's converter; the first was done before, and its hook."""
+
+    def run_pre_convert_hook(self):
+        wanted = f"{self.coursedir.assignment_id}.ipynb"
+        self.notebooks = [path for path in self.notebooks if Path(path).name == wanted]
 
     def convert_single_notebook(self, notebook_filename):
         resources = self.init_single_notebook_resources(notebook_filename)
@@ -241,13 +245,20 @@ class Course:
         Returns:
             nbgrader's outcome: `success`, `error`, `log`.
 
+        Raises:
+            KeyboardInterrupt: when a person wants this to end.
+
         """
         self.folders.assignment_id, self.folders.student_id = assignment, student
         converter = _AutogradeSanitized if sanitized else Autograde
         converter = converter(coursedir=self.folders, parent=self.api)
         converter.force = converter.create_student = True
         converter.sanitized = sanitized
-        return capture_log(converter)
+        outcome = capture_log(converter)
+        # nbgrader takes this for one more error of the submission.
+        if outcome.get("error", "").splitlines()[-1:] == ["KeyboardInterrupt"]:
+            raise KeyboardInterrupt
+        return outcome
 
     def feedback(self, student: str, assignment: str) -> None:
         """Write the page that a student gets back.

@@ -7,6 +7,7 @@ seconds' worth of modules. They do so side by side, if this module comes first.
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 
@@ -37,6 +38,9 @@ def begin_worker() -> None:
     when that is killed: a worker waits for work on a pipe whose other end it holds as well, so it
     would wait forever.
     """
+    # Ctrl-C reaches this process too. It has nothing to put in order, and libraries that have may
+    # be interrupted at it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
 
     def watch():
