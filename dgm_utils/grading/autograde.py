@@ -23,8 +23,8 @@ from nbgrader.converters import Autograde
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError, error_of
 from dgm_utils.grading.execute import execute_text, is_graded
-from dgm_utils.grading.files import kept_folder, read_notebook, remove_halves, write_whole
-from dgm_utils.grading.gradebook import ANSWERS, grades_of, waiting_of
+from dgm_utils.grading.files import as_text, kept_folder, read_notebook, remove_halves, write_whole
+from dgm_utils.grading.gradebook import ANSWERS, grades_of, opened_once, waiting_of
 from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
 from dgm_utils.grading.mend import mended
 from dgm_utils.grading.preprocess import EXECUTED, ExecuteAndMark, executed_path
@@ -168,7 +168,11 @@ def _executor(jobs, cluster):
             for _ in range(jobs):
                 # Has a worker start, which would otherwise wait for the first notebook.
                 executor.submit(os.getpid)
-            yield executor
+            try:
+                yield executor
+            finally:
+                # A run that is interrupted does not wait for what has not begun.
+                executor.shutdown(cancel_futures=True)
         return
     try:
         from distributed import Client
@@ -230,27 +234,30 @@ class _Record:
         """The notebook as it will be executed, its locked cells as they were released; as text."""
         folders = self._course.folders
         release = release_path(folders, self._assignment)
-        path, submitted = take_in(self._folder, self._assignment, release)
+        path, notebook = take_in(self._folder, self._assignment, release)
         folders.assignment_id, folders.student_id = self._assignment, self.student
         converter = Autograde(coursedir=folders, config=self._course.api.config)
+        # Only to make the steps: it would copy the notebook three times and write it down.
         exporter = NotebookExporter(config=converter.config)
         for preprocessor in converter.sanitize_preprocessors:
             exporter.register_preprocessor(preprocessor)
         resources = converter.init_single_notebook_resources(str(path))
         try:
-            text, _ = exporter.from_notebook_node(submitted, resources=resources)
+            with opened_once():
+                for step in exporter._preprocessors:
+                    notebook, resources = step(notebook, resources)
+            nbformat.validate(notebook, relax_add_props=True)
         except SubmissionError:
             raise
         except Exception as error:
             # Whatever nbgrader makes of a notebook that a student has bent, the class goes on.
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise SubmissionError(reason[:200]) from error
-        notebook = nbformat.v4.reads(text)
         self.executed = executed_path(
             folders, self._assignment, self.student, notebook, self._version
         )
         self._sanitized = notebook
-        return text
+        return as_text(notebook)
 
     def keep(self, text):
         """Keep an executed notebook, so that a run that is killed now need not execute it again."""
@@ -278,10 +285,11 @@ def grade(
 
     """
     course.remove_student_files(student, assignment)
-    outcome = course.autograde(student, assignment, sanitized)
-    if not outcome["success"]:
-        return Result(student, FAILED, error_of(outcome))
-    return _recorded(course, assignment, student)
+    with opened_once():
+        outcome = course.autograde(student, assignment, sanitized)
+        if not outcome["success"]:
+            return Result(student, FAILED, error_of(outcome))
+        return _recorded(course, assignment, student)
 
 
 def write_csv(path: Path, results: list[Result]) -> None:

@@ -34,32 +34,38 @@ class Recorder:
 
     def __init__(self, ignore: str):
         self._ignored = (ignore, __file__)
+        self._ran = set()
 
     def __enter__(self):
-        self._codes = set()
         self._previous = sys.getprofile()
         self._previous_in_threads = threading.getprofile()
-        threading.setprofile(self._note)
-        sys.setprofile(self._note)
+        add = self._ran.add
+
+        # Called for whatever Python does, so nothing is asked here that can be asked later.
+        def note(frame, event, argument):
+            if event == "call":
+                add(frame.f_code)
+
+        threading.setprofile(note)
+        sys.setprofile(note)
         return self
 
     def __exit__(self, *exception):
         sys.setprofile(self._previous)
         threading.setprofile(self._previous_in_threads)
 
-    def _note(self, frame, event, argument):
-        if event == "call" and frame.f_code.co_filename not in self._ignored:
-            self._codes.add(frame.f_code)
+    def _codes(self):
+        return [code for code in self._ran if code.co_filename not in self._ignored]
 
     def files(self) -> frozenset[str]:
         """Every file that code came from."""
-        return frozenset(code.co_filename for code in self._codes)
+        return frozenset(code.co_filename for code in self._codes())
 
     def calls(self) -> frozenset[Call]:
         """The code that belongs to no library."""
         cells = _notebook_fingerprints()
         calls = set()
-        for code in self._codes:
+        for code in self._codes():
             if not is_library(code.co_filename):
                 mark = fingerprint(code)
                 handwritten = mark in cells or mark in _file_fingerprints(code.co_filename)

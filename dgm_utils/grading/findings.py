@@ -1,5 +1,6 @@
 """What can be wrong with one observation, in the order in which a student can act on it."""
 
+import functools
 import inspect
 import math
 from dataclasses import dataclass
@@ -38,10 +39,7 @@ def examine(exercise, case, seen, expected) -> Finding | None:
         )
     return (
         _wrong_form(seen, expected)
-        or _not_finite(exercise, case, seen, expected)
-        or _low_precision(exercise, case, seen, expected)
-        or _broken_property(exercise, case, seen, expected)
-        or _wrong_value(exercise, case, seen, expected)
+        or _wrong_numbers(exercise, case, seen, expected)
         or _wrong_gradient(exercise, case, seen, expected)
     )
 
@@ -160,6 +158,20 @@ def _wrong_form(seen, expected):
     return None
 
 
+def _wrong_numbers(exercise, case, seen, expected):
+    pairs = zip(tensors(seen.value), tensors(expected.value), strict=True)
+    same = plain_values(seen.value) == plain_values(expected.value)
+    if same and all(torch.equal(got, want) for got, want in pairs):
+        # As most right answers are: bit by bit the reference's. Where it is wrong, so are they.
+        return _broken_property(exercise, case, seen, expected)
+    return (
+        _not_finite(exercise, case, seen, expected)
+        or _low_precision(exercise, case, seen, expected)
+        or _broken_property(exercise, case, seen, expected)
+        or _wrong_value(exercise, case, seen, expected)
+    )
+
+
 def _broken_property(exercise, case, seen, expected):
     for statement in exercise.properties:
         if not statement.holds(case, seen.value):
@@ -272,7 +284,12 @@ def wrong_device(probe):
 
 def argument_names(exercise: Exercise) -> list[str]:
     """Names of the reference's parameters, in order."""
-    return list(inspect.signature(exercise.reference).parameters)
+    return _parameters(exercise.reference)
+
+
+@functools.cache
+def _parameters(function):
+    return list(inspect.signature(function).parameters)
 
 
 def describe(exercise: Exercise, case: Case) -> str:

@@ -3,12 +3,15 @@
 nbgrader opens the gradebook some ten times for a submission, each time with an engine that compiles
 the same statements again, looks for each table by itself, and asks and commits cell by cell; for a
 new gradebook it runs a program of three seconds. Here are its two busiest steps, with one question
-and one commit for all cells of a notebook, and one engine for each database.
+and one commit for all cells of a notebook, one engine for each database, and `opened_once`.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import nbgrader.api
@@ -29,7 +32,7 @@ from nbgrader.dbutil import ALEMBIC_DIR
 from nbgrader.preprocessors import OverwriteCells, SaveAutoGrades
 from nbgrader.utils import is_grade, is_solution
 from sqlalchemy import Engine, create_engine, inspect, text
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import joinedload, scoped_session, sessionmaker
 
 from dgm_utils.grading.files import kept_folder, write_whole
 
@@ -57,6 +60,48 @@ def create_missing(bind: Engine) -> None:
 Base.metadata.create_all = create_missing
 nbgrader.api.create_engine = functools.cache(create_engine)
 nbgrader.api.get_alembic_version = newest_version
+
+# Within `opened_once`: (address, course) → the engine of a gradebook that was opened there.
+_engines: ContextVar[dict[tuple[str, str], Engine] | None] = ContextVar("engines", default=None)
+_open, _close = Gradebook.__init__, Gradebook.close
+
+
+@contextlib.contextmanager
+def opened_once() -> Iterator[None]:
+    """Whoever opens a gradebook in here gets a session of their own on a connection that stays.
+
+    Only the first of them asks for the tables and the course.
+    """
+    engines = {}
+    token = _engines.set(engines)
+    try:
+        yield
+    finally:
+        _engines.reset(token)
+        for engine in engines.values():
+            engine.dispose()
+
+
+def _open_once(gradebook, db_url, course_id="default_course", authenticator=None):
+    engines, key = _engines.get(), (db_url, course_id)
+    if engines is None or key not in engines:
+        _open(gradebook, db_url, course_id, authenticator)
+        if engines is not None:
+            engines[key] = gradebook.engine
+        return
+    gradebook.course_id, gradebook.authenticator = course_id, authenticator
+    gradebook.engine = engines[key]
+    gradebook.db = scoped_session(sessionmaker(gradebook.engine))
+
+
+def _close_session(gradebook):
+    if _engines.get() is None:
+        _close(gradebook)
+    else:
+        gradebook.db.remove()
+
+
+Gradebook.__init__, Gradebook.close = _open_once, _close_session
 
 
 def note_version(gradebook: Gradebook) -> None:

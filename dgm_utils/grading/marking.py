@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode
+from nbformat import NotebookNode, from_dict
 
 from dgm_utils.grading import wire
 from dgm_utils.grading.calls import calls_in
@@ -137,12 +137,12 @@ class Marker:
             "text/plain": as_text(exercise, last, cases),
             VERDICT_MIME: asdict(last),
         }
-        yield nbformat.v4.new_output("display_data", data=data)
+        # Validated with the whole notebook: each by itself takes nbformat as long as all together.
+        yield from_dict({"output_type": "display_data", "data": data, "metadata": {}})
         if not last.passed:
             said = in_short(last)
-            yield nbformat.v4.new_output(
-                "error", ename="CheckFailed", evalue=said, traceback=said.splitlines()
-            )
+            about = {"ename": "CheckFailed", "evalue": said, "traceback": said.splitlines()}
+            yield from_dict({"output_type": "error", **about})
 
 
 def graded_on() -> list[str]:
