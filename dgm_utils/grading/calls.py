@@ -55,7 +55,8 @@ class Recorder:
         threading.setprofile(self._previous_in_threads)
 
     def _codes(self):
-        return [code for code in self._ran if code.co_filename not in self._ignored]
+        # A thread that the function has left behind may still add to them.
+        return [code for code in tuple(self._ran) if code.co_filename not in self._ignored]
 
     def files(self) -> frozenset[str]:
         """Every file that code came from."""

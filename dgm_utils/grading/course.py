@@ -36,6 +36,7 @@ class _AutogradeSanitized(Autograde):
     """The second half of nbgrader's converter; the first was done before, and its hook."""
 
     def run_pre_convert_hook(self):
+        """What it would find was found; beside it a student may have handed in other notebooks."""
         wanted = f"{self.coursedir.assignment_id}.ipynb"
         self.notebooks = [path for path in self.notebooks if Path(path).name == wanted]
 

@@ -167,7 +167,7 @@ class _Ended(Exception):
 class _Kernel:
     """A kernel of the sandbox, asked cell by cell; it may be student code that answers.
 
-    A context manager, at whose end the kernel has ended too.
+    A context manager, at whose end the kernel is killed.
 
     Args:
         cells: code cells, which get their outputs and execution counts.
