@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -605,6 +606,46 @@ def test_addresses_are_limited_but_on_a_card(any_address, said):
     code = LIMITED.format(any_address=any_address)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == said, done.stderr
+
+
+# What the driver of a card does when it starts; the last three must fail everywhere.
+DRIVING = """
+import os, threading
+
+def name_it():
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as file:
+        file.write("driver")
+
+name_it()
+thread = threading.Thread(target=name_it)
+thread.start()
+thread.join()
+there = [os.path.exists(path) for path in (FILE, "/sys/devices")]
+print(sorted(filter(str.isdigit, os.listdir("/proc"))), *there)
+for path in ("/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper"):
+    try:
+        os.close(os.open(path, os.O_WRONLY))
+        print("opened", path)
+    except OSError:
+        print("refused")
+"""
+# What bubblewrap makes itself.
+PLAIN = {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "console"}
+
+
+@needs_sandbox
+def test_on_a_card_its_driver_finds_what_it_needs_and_nothing_to_write_to(monkeypatch):
+    """Without a card; a file of another device stands for those of one."""
+    # Only looked at: there are devices that do something when they are opened.
+    devices = [p for p in sorted(Path("/dev").iterdir()) if p.is_char_device()]
+    other = next((p for p in devices if p.name not in PLAIN), None)
+    if other is None:
+        pytest.skip("/dev has no device that could stand for a card's")
+    monkeypatch.setenv("DGM_DEVICE", "cuda")
+    monkeypatch.setattr(sandbox, "_card_files", lambda: [other])
+    with Sandbox(Contents(pickle.dumps({}), "dgm_utils.exercises.iwae", ())) as box:
+        (said,) = run(box, DRIVING.replace("FILE", repr(str(other))))
+    assert said == "['1'] True True\n" + "refused\n" * 3
 
 
 LISTENING = """

@@ -17,7 +17,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 # <sched.h>, <sys/mount.h>, <sys/prctl.h>
 NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 1, 2, 4, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+MS_REC, MS_PRIVATE = 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 24, 38, 22
 LAST_CAPABILITY = 40
 
@@ -65,11 +66,19 @@ def die_with_parent() -> None:
     _call("prctl", PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
-def lead() -> None:
+def lead(with_proc: bool = False) -> None:
     """Go on in a child that may give each of its own children a process tree of its own.
 
     What called this waits there for the child's end, and ends as it did. There must be one thread.
+
+    Args:
+        with_proc: whether those children will have a `/proc` of their own. Linux allows that to
+            those only who already see one with nothing mounted on it.
+
     """
+    if with_proc:
+        for folder in _mounted_beneath("/proc"):
+            _call("umount2", folder.encode(), 0)
     _leave(NEWUSER | NEWPID)
     if pid := os.fork():
         _, status = os.waitpid(pid, 0)
@@ -96,7 +105,7 @@ def fork_apart() -> tuple[int, str]:
     return pid, tree
 
 
-def isolate(hidden: str, writable: dict[str, str]) -> None:
+def isolate(hidden: str, writable: dict[str, str], with_proc: bool = False) -> None:
     """Put this process into namespaces of its own: file systems, network, and what they belong to.
 
     Args:
@@ -104,15 +113,27 @@ def isolate(hidden: str, writable: dict[str, str]) -> None:
             doing so, and has no way back once it has left.
         writable: directory → size limit, as in `{"/tmp": "256m"}`; each becomes an empty private
             file system in memory.
+        with_proc: whether there is a `/proc`, with this process's tree and no other; only what is
+            about the first process of the tree can be written to.
 
     """
+    if with_proc:
+        # Later on the right to do so is gone: the tree belongs to the namespace of `lead`.
+        _call("unshare", NEWNS)
+        _mount(None, "/", None, MS_REC | MS_PRIVATE)
+        careful = MS_NOSUID | MS_NODEV | MS_NOEXEC
+        _mount("proc", "/proc", "proc", careful)
+        # Root could write to the settings of the whole machine there, even without any right.
+        _mount("/proc/1", "/proc/1", None, MS_BIND)
+        _mount(None, "/proc", None, MS_REMOUNT | MS_BIND | MS_RDONLY | careful)
     _leave(NEWUSER | NEWNS | NEWNET | NEWIPC)
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", hidden, "tmpfs", MS_RDONLY, "size=4k")
     for folder, size in writable.items():
         _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=700")
-    # No other process can be seen from here; this hides what the old /proc still shows.
-    _mount("tmpfs", "/proc", "tmpfs", MS_RDONLY, "size=4k")
+    if not with_proc:
+        # No other process can be seen from here; this hides what the old /proc still shows.
+        _mount("tmpfs", "/proc", "tmpfs", MS_RDONLY, "size=4k")
 
 
 def give_up_rights() -> None:
@@ -173,6 +194,13 @@ def sizes() -> dict[str, list[int]]:
                 pages = int(file.read().split()[1])
             found.setdefault(tree, []).append(pages * resource.getpagesize())
     return found
+
+
+def _mounted_beneath(folder):
+    """Where something is mounted beneath a folder, the innermost first."""
+    with open("/proc/self/mountinfo") as file:
+        places = [line.split()[4] for line in file]
+    return [place for place in reversed(places) if place.startswith(f"{folder}/")]
 
 
 def _leave(namespaces):

@@ -298,6 +298,10 @@ def _environment(course):
     }
 
 
+def _card_files():
+    return sorted(Path("/dev").glob("nvidia*"))
+
+
 def _bubblewrap(inside):
     """Bubblewrap's command line: what is mounted where, and nothing else."""
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
@@ -315,11 +319,17 @@ def _bubblewrap(inside):
     package = Path(__file__).resolve().parent.parent
     if any(package.is_relative_to(path) for path in site.getsitepackages()):
         command += ["--tmpfs", package, "--remount-ro", package]
-    # What could be written in /dev would be seen by all kernels, and fill the machine's memory.
-    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    command += ["--proc", "/proc", "--dev", "/dev"]
     if os.environ.get("DGM_DEVICE", "").startswith("cuda"):
-        for path in sorted(Path("/dev").glob("nvidia*")):
+        # The driver wants to know of the machine, and to name its threads in a /proc that numbers
+        # them as they do themselves; for root bubblewrap covers parts of /proc, see `jail.lead`.
+        command += ["--ro-bind", "/sys", "/sys"]
+        if os.getuid() == 0:
+            command += ["--uid", "0", "--gid", "0", "--cap-add", "CAP_SYS_ADMIN"]
+        for path in _card_files():
             command += ["--dev-bind-try", path, path]
+    # What could be written in /dev would be seen by all kernels, and fill the machine's memory.
+    command += ["--remount-ro", "/dev"]
     for outer, inner in inside.items():
         command += ["--bind" if inner == "/run/dgm" else "--ro-bind", outer, inner]
     return [*command, "--remount-ro", "/", "--"]

@@ -222,7 +222,7 @@ def _tell(client, **message):
 
 def _shut_in(folder, limits):
     """Leave everything behind but the working directory, as a process that will be a kernel."""
-    jail.isolate(os.path.dirname(folder), WRITABLE)
+    jail.isolate(os.path.dirname(folder), WRITABLE, with_proc=inside.on_a_card())
     jail.die_with_parent()
     jail.give_up_rights()
     jail.limit(**limits, any_address=inside.on_a_card())
@@ -287,7 +287,7 @@ def start_kernel(connection: dict, home: str, parent: int = 0) -> None:
 if __name__ == "__main__":
     socket_path, tasks_path, option = sys.argv[1:]
     if option == "jailed":
-        jail.lead()
+        jail.lead(with_proc=inside.on_a_card())
     if not inside.on_a_card():
         # With a card in sight autograd starts threads, and refuses to work after a fork.
         observe.warm_up()
