@@ -17,6 +17,7 @@ from dgm_utils import iwae
 from dgm_utils.exercises.iwae import EXERCISES as IWAE
 from dgm_utils.grading.check import run
 from dgm_utils.grading.demo import source_as
+from dgm_utils.grading.errors import UserError
 from dgm_utils.grading.exercise import Case, Draw
 from dgm_utils.grading.observe import observe, tensors
 from dgm_utils.models.densities import log_mean_exp
@@ -158,6 +159,12 @@ def test_right_answers_pass_on_the_card(exercise, monkeypatch):
     monkeypatch.setenv("DGM_DEVICE", "cuda")
     _, verdict = run(exercise, RIGHT[exercise.name][0])
     assert verdict.passed, verdict
+
+
+def test_a_device_that_is_not_here_is_refused_in_words(monkeypatch):
+    monkeypatch.setenv("DGM_DEVICE", "card")
+    with pytest.raises(UserError, match=r"DGM_DEVICE is 'card', .* unset it or use 'cpu'"):
+        run(IWAE_BOUND, RIGHT["iwae_bound"][0])
 
 
 # Failing politely: each kind of failure has its own sentence.

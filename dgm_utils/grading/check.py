@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import torch
 
+from dgm_utils.grading.errors import UserError
 from dgm_utils.grading.exercise import Exercise
 from dgm_utils.grading.judge import Observed, Verdict, judge, make_task
 from dgm_utils.grading.observe import observe_task, warm_up
@@ -151,7 +152,7 @@ def devices():
     try:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
+        raise UserError(
             f"DGM_DEVICE is {chosen!r}, which torch cannot use here; unset it or use 'cpu'"
         ) from error
     return [chosen]
