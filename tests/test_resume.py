@@ -124,8 +124,9 @@ def test_ctrl_c_does_not_wait_for_a_notebook_that_is_running(small):
     os.killpg(run.pid, signal.SIGINT)
     # The cell's own time is 60 seconds.
     out, err = run.communicate(timeout=30)
-    assert run.returncode == 130
     assert err.endswith("dgm: interrupted\n")
+    # A shell says 130 for both: Python ends by the signal itself if it came within an `exec`.
+    assert run.returncode in (130, -signal.SIGINT)
     assert "ann" not in "".join([*said, out])
 
 
