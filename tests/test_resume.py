@@ -2,17 +2,14 @@
 
 import contextlib
 import importlib
-import os
 import random
 import shutil
-import signal
 import sqlite3
-import subprocess
 import sys
 
 import nbformat
 import pytest
-from conftest import NO_SANDBOX, ROOT, needs_sandbox
+from conftest import ROOT, needs_sandbox
 from nbgrader.converters import Autograde
 
 from dgm_utils.grading import autograde
@@ -103,31 +100,6 @@ def test_a_person_can_end_a_run_while_a_submission_is_recorded(small, monkeypatc
     monkeypatch.setattr(Autograde, "init_assignment", interrupt)
     with pytest.raises(KeyboardInterrupt):
         small.autograde("ann", "small")
-
-
-def test_ctrl_c_does_not_wait_for_a_notebook_that_is_running(small):
-    path = small.notebook("submitted", "small", "ann")
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("import time\ntime.sleep(3600)"))
-    nbformat.write(notebook, path)
-    command = [sys.executable, "-m", "dgm_utils.cli", "--course", str(small.root)]
-    run = subprocess.Popen(
-        [*command, "grade", "small", "--jobs", "2", *NO_SANDBOX],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    # All others are graded; a terminal sends the signal to each process.
-    said = [run.stdout.readline() for _ in ("ben", "cyd", "dan", "eve")]
-    os.killpg(run.pid, signal.SIGINT)
-    # The cell's own time is 60 seconds.
-    out, err = run.communicate(timeout=30)
-    assert err.endswith("dgm: interrupted\n")
-    # A shell says 130 for both: Python ends by the signal itself if it came within an `exec`.
-    assert run.returncode in (130, -signal.SIGINT)
-    assert "ann" not in "".join([*said, out])
 
 
 @needs_sandbox
