@@ -271,6 +271,7 @@ def _run(course, assignment, students, options, expected=None):
             lines += [f"{'':{width}}  {e}: {name}" for e, name in result.misconceptions]
             lines += [f"{'':{width}}  {e}: a copy of the reference" for e in result.copies]
             lines += [f"{'':{width}}  mended: {sentence}" for sentence in result.mended]
+            lines += [f"{'':{width}}  {e}: left as released, 0 points" for e in result.untouched]
             tqdm.write("\n".join(lines))
             bar.update()
     results.sort(key=lambda result: result.student)

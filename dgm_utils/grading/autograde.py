@@ -31,7 +31,7 @@ from dgm_utils.grading.preprocess import EXECUTED, ExecuteAndMark, executed_path
 from dgm_utils.grading.startup import begin_worker
 
 # Columns that hold several entries, separated by semicolons.
-_LISTS = ("misconceptions", "copies", "mended")
+_LISTS = ("misconceptions", "copies", "mended", "untouched")
 GRADED, MANUAL, FAILED = "graded", "needs a manual grade", "failed"
 
 
@@ -48,6 +48,7 @@ class Result:
         misconceptions: name of the exercise → name of the misconception.
         copies: exercises answered word for word with the reference.
         mended: what was mended in the notebook before it was graded, in sentences.
+        untouched: written tasks that stand as they were released, and so have 0 points.
 
     """
 
@@ -59,13 +60,14 @@ class Result:
     misconceptions: tuple[tuple[str, str], ...] = ()
     copies: tuple[str, ...] = ()
     mended: tuple[str, ...] = ()
+    untouched: tuple[str, ...] = ()
 
     def __post_init__(self):
         # A result that was read back from JSON has lists.
         pairs = tuple(tuple(pair) for pair in self.misconceptions)
         object.__setattr__(self, "misconceptions", pairs)
-        object.__setattr__(self, "copies", tuple(self.copies))
-        object.__setattr__(self, "mended", tuple(self.mended))
+        for name in ("copies", "mended", "untouched"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 def grade_class(
@@ -301,7 +303,7 @@ def write_csv(path: Path, results: list[Result]) -> None:
         named = "; ".join(f"{exercise}: {name}" for exercise, name in r.misconceptions)
         points = "" if r.points is None else f"{r.points:g}"
         top = "" if r.max_points is None else f"{r.max_points:g}"
-        lists = [named, "; ".join(r.copies), "; ".join(r.mended)]
+        lists = [named, *("; ".join(items) for items in (r.copies, r.mended, r.untouched))]
         rows.writerow([r.student, points, top, r.state, r.reason, *lists])
     write_whole(path, text.getvalue())
 
@@ -319,6 +321,7 @@ def _recorded(course, assignment, student):
         points = sum(grade.auto_score for grade in checks)
         max_points = sum(grade.cell.max_score for grade in checks)
         state = MANUAL if any(grade.needs_manual_grade for grade in grades) else GRADED
+        untouched = sorted(grade.cell.name for grade in grades if _is_untouched(grade))
     notebook = read_notebook(course.notebook("autograded", assignment, student))
     verdicts = list(_verdicts(notebook))
     named = {v["exercise"]: v["misconception"] for v in verdicts if v["misconception"]}
@@ -331,7 +334,14 @@ def _recorded(course, assignment, student):
         misconceptions=tuple(named.items()),
         copies=tuple(copies),
         mended=tuple(mended(notebook)),
+        untouched=tuple(untouched),
     )
+
+
+def _is_untouched(grade):
+    """Whether nbgrader gave a written task its 0 because nothing was written there."""
+    by_a_person = grade.needs_manual_grade or grade.manual_score is not None
+    return grade.cell.cell_type != "code" and grade.auto_score == 0 and not by_a_person
 
 
 def _verdicts(notebook):
