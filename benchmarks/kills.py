@@ -37,6 +37,7 @@ import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dgm_utils import cli
+from dgm_utils.grading import seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT = "small"
@@ -352,6 +353,9 @@ def make_course(folder: Path) -> None:
     path.parent.mkdir(parents=True)
     nbformat.write(source, path)
     shutil.copy(ROOT / "nbgrader_config.py", folder)
+    # The same in every course that is made here, or no two could be compared.
+    (folder / "grading").mkdir()
+    (folder / "grading" / seeds.FILE).write_text("0" * 64)
     submissions = {
         # The same code; one of them has answered the question and one has not.
         "ann": _notebook(_RIGHT, "Because the logarithm is concave."),

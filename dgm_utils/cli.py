@@ -7,23 +7,47 @@ could not begin; then one line says what to do.
 # torch, nbgrader and what is built on them take seconds to import: `dgm --help` can do without, and
 # a grading run has other processes start meanwhile. So each command imports what it needs.
 import argparse
+import contextlib
 import importlib
+import os
+import signal
 import sys
+import warnings
 
-from dgm_utils.grading.errors import UserError
+from dgm_utils.grading.errors import UserError, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
+    _settle_streams()
     try:
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"dgm: {error}", file=sys.stderr)
+        print(f"dgm: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dgm: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as in `dgm grade iwae | head`. What is left of it
+        # goes nowhere, or Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _settle_streams():
+    """What no terminal, log or pipe shall be spoiled by."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal may know no dashes, and no students' names. What stands in the place of a stream
+        # may not know how to be set up.
+        with contextlib.suppress(AttributeError, OSError):
+            stream.reconfigure(errors="replace")
+    if not sys.warnoptions:
+        # Of libraries, and of the code of students, which is parsed here. Nobody can act on them.
+        warnings.simplefilter("ignore")
 
 
 def _parser():
@@ -111,6 +135,19 @@ def _course(options):
     return Course(options.course)
 
 
+def _start_early(options):
+    """Begin with what takes long, before it is known what the course is like."""
+    from dgm_utils.grading.startup import start_early
+
+    course = os.path.realpath(options.course)
+    while not os.path.isfile(os.path.join(course, "nbgrader_config.py")):
+        course, below = os.path.dirname(course), course
+        if course == below:
+            # Not in a course, which will be said.
+            return
+    start_early(options.jailed, (course,))
+
+
 def _release(options):
     course = _course(options)
     stale = []
@@ -126,9 +163,7 @@ def _release(options):
 
 
 def _grade(options):
-    from dgm_utils.grading.startup import start_early
-
-    start_early(options.jailed)
+    _start_early(options)
     from dgm_utils.grading.autograde import FAILED
     from dgm_utils.grading.course import CourseError
 
@@ -150,7 +185,7 @@ def _collect(options):
     course = _course(options)
     done = collect(course, options.assignment, options.archive, options.replace)
     for one in done:
-        print(f"{one.student or '(nobody)'}  {one.outcome}")
+        print(printable(f"{one.student or '(nobody)'}  {one.outcome}"))
     return 0 if all(one.good for one in done) else 1
 
 
@@ -189,13 +224,13 @@ def _export(options):
     found, most = grades(course, options.assignment)
     for grade in found:
         if grade.value is None:
-            print(f"{grade.student}  no grade: {grade.remark}")
+            print(printable(f"{grade.student}  no grade: {grade.remark}"))
     good = all(grade.value is not None for grade in found)
     if options.into:
         path = Path(options.into)
         filled = fill(path, options.assignment, found, most, options.column)
         for student, note in filled.notes:
-            print(f"{student}  {note}")
+            print(printable(f"{student}  {note}"))
         print(f"{filled.written} grades in {filled.column!r}, students found by {filled.by!r}")
         good = good and not filled.notes
     else:
@@ -207,12 +242,11 @@ def _export(options):
 
 def _demo(options):
     from dgm_utils.grading.sandbox import why_not
-    from dgm_utils.grading.startup import start_early
 
     if options.jailed and (reason := why_not()):
         print(f"{reason}.\nThe demo's submissions are our own, so it goes on without a sandbox.")
         options.jailed = False
-    start_early(options.jailed)
+    _start_early(options)
     from dgm_utils.grading.demo import build_class
 
     course = _course(options)
@@ -272,7 +306,7 @@ def _run(course, assignment, students, options, expected=None):
             lines += [f"{'':{width}}  {e}: a copy of the reference" for e in result.copies]
             lines += [f"{'':{width}}  mended: {sentence}" for sentence in result.mended]
             lines += [f"{'':{width}}  {e}: left as released, 0 points" for e in result.untouched]
-            tqdm.write("\n".join(lines))
+            tqdm.write("\n".join(map(printable, lines)))
             bar.update()
     results.sort(key=lambda result: result.student)
     print(f"gradebook  {course.gradebook}")

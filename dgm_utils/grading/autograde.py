@@ -1,5 +1,6 @@
 """Grade a class: sanitize, execute elsewhere, mark and record; what breaks one harms no other."""
 
+import collections
 import contextlib
 import csv
 import functools
@@ -10,7 +11,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from nbgrader.api import MissingEntry
 from nbgrader.converters import Autograde
 
 from dgm_utils.grading.check import VERDICT_MIME
-from dgm_utils.grading.course import Course, CourseError, error_of
-from dgm_utils.grading.execute import execute_text, is_graded
+from dgm_utils.grading.course import Course, CourseError, NotConverted, unusable
+from dgm_utils.grading.errors import in_one_line
+from dgm_utils.grading.execute import execute_text, is_graded, wants_quiet
 from dgm_utils.grading.files import as_text, kept_folder, read_notebook, remove_halves, write_whole
 from dgm_utils.grading.gradebook import ANSWERS, grades_of, opened_once, waiting_of
 from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path, take_in
@@ -85,6 +87,8 @@ def grade_class(
     Student code runs in sandboxes, in any number of processes; marks are given and recorded in this
     one. A run that was killed goes on where it stopped when it is started again.
 
+    Whatever goes wrong with one submission becomes its result, and the others go on.
+
     Args:
         course: the course folder.
         assignment: its name.
@@ -95,52 +99,129 @@ def grade_class(
         regrade: whether to grade again what was graded before.
 
     Raises:
+        CourseError: when another process grades the assignment in this folder.
         PreflightError: when the instructor's own notebooks do not get the points they must get.
         SandboxError: when there is no sandbox.
 
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     jobs = min(jobs or os.cpu_count() or 1, len(students))
-    with _executor(jobs, cluster) as executor:
+    with course.claimed(assignment), _Crew(jobs, cluster) as crew:
         course.api.config.ExecuteAndMark.sandbox = jailed
         grader = ExecuteAndMark(config=course.api.config).grader(course.folders, assignment)
+        crew.execute = functools.partial(
+            execute_text,
+            contents=grader.contents,
+            folder=None if cluster else str(grader.sandbox.folder),
+            rules=grader.rules,
+        )
         todo = []
         for record in _records(course, assignment, students, grader, regrade):
-            if result := record.read():
+            if result := record.attempt(record.read):
                 yield result
             else:
                 todo.append(record)
-        folder = None if cluster else str(grader.sandbox.folder)
-        execute = functools.partial(
-            execute_text, contents=grader.contents, folder=folder, rules=grader.rules
+        alone = []
+        # Few at a time, so that a large class needs no more memory than a small one.
+        for record in _executed(todo, crew, 4 * jobs):
+            if record.needs_quiet:
+                alone.append(record)
+            else:
+                yield record.finish()
+        for record in alone:
+            # What was ended by the clock on the wall, or died with its worker, may be innocent: now
+            # nothing of the class runs beside it.
+            for _ in _executed([record], crew, 1):
+                yield record.finish()
+
+
+def _executed(records, crew, ahead):
+    """Each record once its notebook has been executed, or cannot be."""
+    todo, waiting = collections.deque(records), {}
+    while todo or waiting:
+        while todo and len(waiting) < ahead:
+            record = todo.popleft()
+            if record.prepare():
+                waiting[crew.submit(record.text)] = record
+            else:
+                yield record
+        done, _ = wait(waiting, return_when=FIRST_COMPLETED) if waiting else ((), ())
+        for future in done:
+            record = waiting.pop(future)
+            try:
+                record.keep(future.result())
+            except BrokenExecutor:
+                record.lose_worker()
+            except Exception as error:
+                # Not remembered: it may be the machine's fault, and is tried again.
+                record.fail(f"could not be executed: {in_one_line(error)}")
+            yield record
+
+
+class _Crew:
+    """Where notebooks are executed: processes here, or a cluster's; a context manager.
+
+    Args:
+        jobs: how many processes.
+        cluster: address of a Dask scheduler that executes instead.
+
+    """
+
+    def __init__(self, jobs, cluster):
+        self._jobs, self._cluster = jobs, cluster
+        self.execute = None
+
+    def __enter__(self):
+        self._stack = contextlib.ExitStack()
+        self._executor = self._start()
+        return self
+
+    def __exit__(self, *exception):
+        self._stack.close()
+
+    def submit(self, text):
+        """Have a notebook executed; a future."""
+        try:
+            return self._executor.submit(self.execute, text)
+        except BrokenExecutor:
+            # One of its processes has died, and the others were ended with it.
+            self._stack.close()
+            self._executor = self._start()
+            return self._executor.submit(self.execute, text)
+
+    def _start(self):
+        executor = self._stack.enter_context(
+            _connected(self._cluster) if self._cluster else _processes(self._jobs)
         )
-        waiting: dict[Future, _Record] = {}
-        while todo or waiting:
-            # Few at a time, so that a large class needs no more memory than a small one.
-            while todo and len(waiting) < 4 * jobs:
-                record = todo.pop(0)
-                try:
-                    notebook = record.sanitize()
-                except SubmissionError as error:
-                    yield record.write(Result(record.student, FAILED, str(error)))
-                    continue
-                if record.executed.is_file():
-                    yield record.grade()
-                else:
-                    waiting[executor.submit(execute, notebook)] = record
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED) if waiting else ((), ())
-            for future in done:
-                record = waiting.pop(future)
-                try:
-                    record.keep(future.result())
-                except BrokenExecutor:
-                    raise
-                except Exception as error:
-                    # Not written down: it may be the machine's fault, and is tried again.
-                    reason = f"could not be executed: {type(error).__name__}: {error}"
-                    yield Result(record.student, FAILED, reason[:200])
-                    continue
-                yield record.grade()
+        return executor
+
+
+@contextlib.contextmanager
+def _processes(jobs):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, begin_worker) as executor:
+        for _ in range(jobs):
+            # Has a worker start, which would otherwise wait for the first notebook.
+            executor.submit(os.getpid)
+        try:
+            yield executor
+        finally:
+            # A run that is interrupted does not wait for what has not begun.
+            executor.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _connected(cluster):
+    try:
+        from distributed import Client
+    except ImportError:
+        raise CourseError("--cluster needs Dask: pip install dgm_utils[cluster]") from None
+    try:
+        client = Client(cluster, timeout=10)
+    except (OSError, ValueError) as error:
+        raise CourseError(f"no Dask scheduler answers at {cluster}: {error}") from None
+    with client:
+        yield client.get_executor()
 
 
 def _records(course, assignment, students, grader, regrade):
@@ -161,54 +242,63 @@ def _records(course, assignment, students, grader, regrade):
     return records
 
 
-@contextlib.contextmanager
-def _executor(jobs, cluster):
-    """Where notebooks are executed: processes here, or a cluster's."""
-    if not cluster:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, begin_worker) as executor:
-            for _ in range(jobs):
-                # Has a worker start, which would otherwise wait for the first notebook.
-                executor.submit(os.getpid)
-            try:
-                yield executor
-            finally:
-                # A run that is interrupted does not wait for what has not begun.
-                executor.shutdown(cancel_futures=True)
-        return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise CourseError("--cluster needs Dask: pip install dgm_utils[cluster]") from None
-    try:
-        client = Client(cluster, timeout=10)
-    except (OSError, ValueError) as error:
-        raise CourseError(f"no Dask scheduler answers at {cluster}: {error}") from None
-    with client:
-        yield client.get_executor()
-
-
 class _Record:
-    """What is on disk about one submission while it is graded, and afterwards."""
+    """What is known of one submission while it is graded, on disk and in here.
+
+    Its steps are `read`, or else `prepare`, `keep` and `finish`.
+    """
 
     def __init__(self, course, assignment, student, grader, waiting):
         self.student = student
+        self.text = ""
+        # Whether its notebook is to be executed once more, alone.
+        self.needs_quiet = False
         # Whether a person must grade; None when the gradebook does not know the submission.
         self._waiting = waiting
         self._course, self._assignment = course, assignment
         self._path = course.grading / "graded" / assignment / f"{student}.json"
         self._folder = course.path("submitted", student, assignment)
         self._version = grader.marker.version
+        self._result = None
+        self._tries = 0
+
+    def attempt(self, step):
+        """What a step returns; if it fails, the result that says why."""
+        try:
+            return step()
+        except SubmissionError as error:
+            self.fail(str(error), remember=True)
+        except Exception as error:
+            # Whatever a student has bent, the class goes on.
+            self.fail(f"could not be graded: {in_one_line(error)}")
+        return self._result
+
+    def fail(self, reason, remember=False):
+        """End it without points.
+
+        Args:
+            reason: said to the instructor.
+            remember: whether the next run need not try again.
+
+        """
+        self._result = Result(self.student, FAILED, reason)
+        if remember:
+            # It ends the same way if it cannot be remembered.
+            with contextlib.suppress(Exception):
+                self.write(self._result)
 
     def read(self):
         """The result of an earlier run, if neither submission nor exercises changed since."""
+        if reason := unusable(self.student):
+            raise SubmissionError(reason)
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            result = Result(**found["result"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            # There was none, or a person or another version has written what this cannot read.
             return None
         if found["digest"] != self._digest():
             return None
-        result = Result(**found["result"])
         if result.state == FAILED:
             return result
         # When formgrader's button fails, nbgrader forgets what it had; and the gradebook's grades
@@ -221,7 +311,8 @@ class _Record:
 
     def forget(self):
         """Trust no earlier result; to be called before anything of it is changed."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):
+            self._path.unlink(missing_ok=True)
 
     def write(self, result):
         """Remember that this submission is done; the last step, and all or nothing."""
@@ -232,7 +323,15 @@ class _Record:
     def _digest(self):
         return hashlib.sha256(fingerprint(self._folder) + self._version).hexdigest()
 
-    def sanitize(self):
+    def prepare(self) -> bool:
+        """Sanitize; whether the notebook must now be executed."""
+        self._tries += 1
+        self.needs_quiet = False
+        self._result = None
+        self.attempt(self._sanitize)
+        return not self._result and not self._is_executed
+
+    def _sanitize(self):
         """The notebook as it will be executed, its locked cells as they were released; as text."""
         folders = self._course.folders
         release = release_path(folders, self._assignment)
@@ -252,21 +351,37 @@ class _Record:
         except SubmissionError:
             raise
         except Exception as error:
-            # Whatever nbgrader makes of a notebook that a student has bent, the class goes on.
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise SubmissionError(reason[:200]) from error
+            # What nbgrader makes of a notebook that a student has bent is the notebook's fault.
+            raise SubmissionError(in_one_line(error)) from error
         self.executed = executed_path(
             folders, self._assignment, self.student, notebook, self._version
         )
+        self._is_executed = self.executed.is_file()
         self._sanitized = notebook
-        return as_text(notebook)
+        self.text = as_text(notebook)
 
     def keep(self, text):
         """Keep an executed notebook, so that a run that is killed now need not execute it again."""
-        write_whole(self.executed, text)
+        if self._tries == 1 and wants_quiet(nbformat.v4.reads(text)):
+            self.needs_quiet = True
+        else:
+            write_whole(self.executed, text)
 
-    def grade(self):
-        """Mark and record through nbgrader, then remember."""
+    def lose_worker(self):
+        """The process that executed it has died, for its sake or for another's."""
+        if self._tries == 1:
+            self.needs_quiet = True
+        else:
+            self.fail(
+                "could not be executed: what the notebook sent ended the process that reads it, "
+                "most likely for want of memory"
+            )
+
+    def finish(self):
+        """Mark and record through nbgrader, then remember; the result."""
+        return self._result or self.attempt(self._grade)
+
+    def _grade(self):
         self.forget()
         result = grade(self._course, self._assignment, self.student, self._sanitized)
         self.executed.unlink(missing_ok=True)
@@ -288,9 +403,10 @@ def grade(
     """
     course.remove_student_files(student, assignment)
     with opened_once():
-        outcome = course.autograde(student, assignment, sanitized)
-        if not outcome["success"]:
-            return Result(student, FAILED, error_of(outcome))
+        try:
+            course.autograde(student, assignment, sanitized)
+        except NotConverted as error:
+            return Result(student, FAILED, str(error))
         return _recorded(course, assignment, student)
 
 

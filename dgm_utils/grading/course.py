@@ -2,34 +2,44 @@
 
 import contextlib
 import copy
+import fcntl
 import filecmp
 import io
 import logging
-import re
+import os
 import shutil
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 from nbgrader.api import MissingEntry
 from nbgrader.apps import NbGraderAPI
-from nbgrader.converters import Autograde, GenerateAssignment
-from nbgrader.utils import capture_log
+from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
+from nbgrader.converters.base import BaseConverter
 from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, SAWarning
-from traitlets.config.loader import PyFileConfigLoader
+from traitlets.config.loader import Config, PyFileConfigLoader
 
-from dgm_utils.grading.errors import UserError
+from dgm_utils.grading.errors import UserError, in_one_line
 from dgm_utils.grading.gradebook import answers_path, note_version
 
 CONFIG = "nbgrader_config.py"
 _MAKING = ".release-"
+# In a path nbgrader takes these for a pattern, for a place to fill or a variable, and SQLAlchemy
+# for the parts of an address.
+_SPECIAL = "*?[]{}$#%"
 
 
 class CourseError(UserError):
     """Something about the course folder."""
+
+
+class NotConverted(CourseError):
+    """nbgrader could not make what it was asked for; the message is the reason, in one line."""
 
 
 class _AutogradeSanitized(Autograde):
@@ -65,6 +75,11 @@ class Course:
         if not found:
             raise CourseError(f"no {CONFIG} in {start} or above it: run dgm in the course folder")
         self.root = found[0]
+        if special := sorted(set(_SPECIAL) & set(str(self.root))):
+            raise CourseError(
+                f"the path of the course, {self.root}, holds {' '.join(special)}, which nbgrader "
+                "does not take for a part of a name: move or rename its folder"
+            )
         config = PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
         # nbgrader 0.9.6 with SQLAlchemy 2.1; the rows it warns about are written.
         warnings.filterwarnings("ignore", "Object of type <Submitted", SAWarning)
@@ -182,11 +197,11 @@ class Course:
             self.folders.assignment_id = assignment
             self.folders.release_directory = folder
             try:
-                converter = GenerateAssignment(coursedir=self.folders, config=config)
-                outcome = capture_log(converter)
-                if not outcome["success"]:
-                    reason = self._why_frozen(assignment) or error_of(outcome)
-                    raise CourseError(f"{assignment} cannot be released: {reason}")
+                try:
+                    convert(GenerateAssignment(coursedir=self.folders, config=config))
+                except NotConverted as error:
+                    reason = self._why_frozen(assignment) or error
+                    raise CourseError(f"{assignment} cannot be released: {reason}") from error
                 yield self.path("release", assignment=assignment)
             finally:
                 self.folders.release_directory = before
@@ -227,14 +242,39 @@ class Course:
         where = f"{submitted.relative_to(self.root)}/STUDENT/{assignment}/{assignment}.ipynb"
         if not submitted.is_dir():
             raise CourseError(f"there is no folder {submitted}: collect notebooks as {where}")
-        students = sorted(f.parent.name for f in submitted.glob(f"*/{assignment}") if f.is_dir())
+        students = sorted(
+            folder.name
+            for folder in submitted.iterdir()
+            if not folder.name.startswith(".") and os.path.isdir(folder / assignment)
+        )
         if not students:
             raise CourseError(f"nobody submitted {assignment}: put notebooks at {where}")
         return students
 
+    @contextlib.contextmanager
+    def claimed(self, assignment: str) -> Iterator[None]:
+        """While this process grades an assignment in this folder, no other does.
+
+        Raises:
+            CourseError: when another process does so.
+
+        """
+        path = self.grading / "graded" / assignment / ".in-use"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a") as file:
+            try:
+                # Ends with the process, also when that is killed.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CourseError(
+                    f"{assignment} is being graded in this folder by another process: wait for its "
+                    "end, then run this again"
+                ) from None
+            yield
+
     def autograde(
         self, student: str, assignment: str, sanitized: NotebookNode | None = None
-    ) -> dict:
+    ) -> None:
         """Have nbgrader autograde a submission, as formgrader's button does.
 
         Args:
@@ -243,10 +283,8 @@ class Course:
             sanitized: the notebook that nbgrader's sanitizing preprocessors made of the submission,
                 if they were run before; they are not run again.
 
-        Returns:
-            nbgrader's outcome: `success`, `error`, `log`.
-
         Raises:
+            NotConverted: when nbgrader cannot.
             KeyboardInterrupt: when a person wants this to end.
 
         """
@@ -255,22 +293,21 @@ class Course:
         converter = converter(coursedir=self.folders, parent=self.api)
         converter.force = converter.create_student = True
         converter.sanitized = sanitized
-        outcome = capture_log(converter)
-        # nbgrader takes this for one more error of the submission.
-        if outcome.get("error", "").splitlines()[-1:] == ["KeyboardInterrupt"]:
-            raise KeyboardInterrupt
-        return outcome
+        convert(converter)
 
     def feedback(self, student: str, assignment: str) -> None:
         """Write the page that a student gets back.
 
         Raises:
-            CourseError: when nbgrader cannot.
+            NotConverted: when nbgrader cannot.
 
         """
-        outcome = self.api.generate_feedback(assignment, student)
-        if not outcome["success"]:
-            raise CourseError(f"no feedback for {student}: {error_of(outcome)}")
+        self.folders.assignment_id, self.folders.student_id = assignment, student
+        converter = GenerateFeedback(coursedir=self.folders, parent=self.api)
+        # Formgrader has another.
+        converter.update_config(Config({"HTMLExporter": {"template_name": "feedback"}}))
+        converter.force = True
+        convert(converter)
 
     def forget(self, student: str, assignment: str) -> None:
         """Remove a submission: its folder, what was made of it, and its grades."""
@@ -287,19 +324,63 @@ class Course:
             shutil.rmtree(self.path(folder, student, assignment), ignore_errors=True)
 
 
+def unusable(student: str) -> str:
+    """Why a folder's name cannot be a student's id; empty if it can."""
+    wanted = "rename the folder"
+    try:
+        student.encode()
+    except UnicodeEncodeError:
+        return f"the folder's name is not UTF-8 text: {wanted}"
+    if special := sorted(set(_SPECIAL) & set(student)):
+        return (
+            f"the folder's name holds {' '.join(special)}, which nbgrader does not take for a part "
+            f"of a name: {wanted}"
+        )
+    if student != student.strip() or not student.isprintable():
+        return (
+            f"the folder's name begins or ends with a blank or holds what cannot be seen: {wanted}"
+        )
+    return ""
+
+
 def _names(path):
     """Of the cells that nbgrader knows in a notebook."""
     cells = nbformat.read(path, as_version=4).cells
     return {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells} - {None}
 
 
-def error_of(outcome: dict) -> str:
-    """The error behind an nbgrader result that was no success, in one line.
+def convert(converter: BaseConverter) -> None:
+    """Run one of nbgrader's converters.
 
-    nbgrader logs the cause and then raises an exception of its own that only points to the log.
+    Raises:
+        NotConverted: when it fails, with the cause; nbgrader itself only points to its log.
+        KeyboardInterrupt: when a person wants this to end.
+
     """
-    # nbgrader's log is indented.
-    lines = [x.strip() for x in (outcome.get("log", "") + outcome["error"]).splitlines()]
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Missing\w*)\b", line)]
-    causes = [line for line in errors if "Please see the" not in line] or errors or lines[-1:]
-    return causes[-1].strip()[:200]
+    causes = _Causes()
+    converter.log = logging.Logger("nbgrader")
+    converter.log.addHandler(causes)
+    try:
+        converter.start()
+    except (Exception, SystemExit) as error:
+        raise NotConverted(causes.first(error)) from error
+
+
+class _Causes(logging.Handler):
+    """Remembers the error that nbgrader logs before it raises one of its own."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self._errors, self._lines = [], []
+
+    def emit(self, record):
+        if error := sys.exc_info()[1]:
+            self._errors.append(error)
+        else:
+            self._lines.append(" ".join(record.getMessage().split()))
+
+    def first(self, raised):
+        """The reason, if it ended with this error."""
+        if self._errors:
+            return in_one_line(self._errors[0])
+        return self._lines[0][:200] if self._lines else in_one_line(raised)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ import torch
 from dgm_utils.grading.compare import close, close_gradients, plain_values, skeleton, worst
 from dgm_utils.grading.exercise import Case, Exercise
 from dgm_utils.grading.observe import differentiated, tensors
+
+# What a function returned is shown in a sentence, whatever its size.
+_MOST_NAMES, _LONGEST_TEXT = 8, 200
 
 
 @dataclass(frozen=True)
@@ -317,10 +321,17 @@ def _type_name(value):
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, dict):
-        return f"a dict with the keys {', '.join(value)}"
+        return f"a dict with the keys {_listed(map(str, value))}"
     if isinstance(value, (tuple, list)):
-        return f"{len(value)} values ({', '.join(_type_name(item) for item in value)})"
+        return f"{len(value)} values ({_listed(map(_type_name, value))})"
     return f"a plain {type(value).__name__}"
+
+
+def _listed(names):
+    """The first of what may be many."""
+    first = list(itertools.islice(names, _MOST_NAMES + 1))
+    more = ["…"] if len(first) > _MOST_NAMES else []
+    return ", ".join([name[:_LONGEST_TEXT] for name in first[:_MOST_NAMES]] + more)
 
 
 def _numbers(exercise, case, seen, expected):
@@ -330,7 +341,8 @@ def _numbers(exercise, case, seen, expected):
             at = worst(got, want)
             return _pair(got[at], want[at])
     if plain_values(seen.value) != plain_values(expected.value):
-        return str(plain_values(seen.value)), str(plain_values(expected.value))
+        values = plain_values(seen.value), plain_values(expected.value)
+        return tuple(str(value)[:_LONGEST_TEXT] for value in values)
     return "", ""
 
 

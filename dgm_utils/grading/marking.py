@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nbformat import NotebookNode, from_dict
 
 from dgm_utils.grading import wire
 from dgm_utils.grading.calls import calls_in
+from dgm_utils.grading.causes import cause_of
 from dgm_utils.grading.check import VERDICT_MIME, devices
 from dgm_utils.grading.execute import Unfinished, is_graded
 from dgm_utils.grading.exercise import Exercise
@@ -20,7 +22,9 @@ from dgm_utils.grading.judge import Answers, Verdict, judge, make_task
 from dgm_utils.grading.observe import Counted
 from dgm_utils.grading.render import as_html, as_text, in_short
 from dgm_utils.grading.sandbox import Contents, visible_modules
+from dgm_utils.grading.seeds import case_seed
 
+NO_ANSWER = "no answer"
 # Characters of all code cells; in longer notebooks no copies are looked for.
 SOURCE_LIMIT = 100_000
 
@@ -38,10 +42,11 @@ class Marker:
 
     Args:
         source: the instructor's notebook. It says which checks there are and where they come from.
+        secret: from which the numbers of the cases follow; see `seeds`.
 
     """
 
-    def __init__(self, source: Path):
+    def __init__(self, source: Path, secret: bytes = b""):
         notebook = nbformat.read(source, as_version=4)
         self._module = _module_of_check(notebook, source)
         module = importlib.import_module(self._module)
@@ -51,22 +56,29 @@ class Marker:
         # What a result depends on beside the submission.
         modules = {self._module, *(e.reference.__module__ for e in self._exercises.values())}
         files = [source, *(Path(sys.modules[name].__file__) for name in sorted(modules))]
-        self.version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+        parts = [secret, *(file.read_bytes() for file in files)]
+        self.version = hashlib.sha256(b"".join(parts)).digest()
         wanted = {check for cell in notebook.cells for check in _checks(cell)}
         self._tasks = {
-            (name, seed): make_task(self._exercises[name], seed, graded_on())
+            (name, seed): make_task(
+                self._exercises[name], case_seed(secret, name, seed), graded_on()
+            )
             for name, seed in wanted
         }
         self._answers = {name: Answers(exercise) for name, exercise in self._exercises.items()}
 
-    def contents(self, jailed: bool = True) -> Contents:
+    def contents(self, jailed: bool = True, hidden: tuple[str, ...] = ()) -> Contents:
         """What a sandbox for this assignment holds: its cases, and no answers."""
         package = self._module.partition(".")[0]
         tasks = wire.dump_tasks(self._tasks, visible_modules(self._may_import), package)
-        return Contents(tasks, self._module, self._may_import, jailed)
+        return Contents(tasks, self._module, self._may_import, jailed, hidden)
 
-    def mark(self, notebook: NotebookNode) -> Marks:
+    def mark(self, notebook: NotebookNode, beside: Collection[str] = ()) -> Marks:
         """Put a verdict in place of the outputs of every graded check; changes the notebook.
+
+        Args:
+            notebook: executed.
+            beside: names of the files that were handed in beside it.
 
         Raises:
             Unfinished: when a check was not reached; points would be a guess.
@@ -85,6 +97,11 @@ class Marker:
                     cell.outputs = [o for o in cell.outputs if not _is_record(o)]
                 continue
             verdicts = self._verdicts(cell, checks, calls)
+            if verdicts[-1].kind == NO_ANSWER:
+                cause = cause_of(notebook.cells, cell, beside)
+                verdicts[-1] = replace(
+                    verdicts[-1], sentence=f"{verdicts[-1].sentence} {cause}".strip()
+                )
             cell.outputs = list(self._outputs(checks, verdicts))
             worth = float(cell.metadata.nbgrader.get("points", 0))
             max_points += worth
@@ -174,9 +191,9 @@ def _check_whole(observations, probe, task):
 
 
 def _no_verdict(name, reason):
-    reason = " ".join(reason.split())[:300]
+    reason = " ".join(reason.split())[:300].rstrip(".")
     return Verdict(
-        name, passed=False, kind="no answer", sentence=f"The check of {name} gave nothing: {reason}"
+        name, passed=False, kind=NO_ANSWER, sentence=f"The check of {name} gave nothing: {reason}."
     )
 
 

@@ -6,7 +6,9 @@
 
 import atexit
 import hashlib
+import itertools
 import json
+import os
 from pathlib import Path
 
 import nbformat
@@ -20,7 +22,9 @@ from dgm_utils.grading.execute import Rules, execute, execute_all
 from dgm_utils.grading.files import kept_folder, read_notebook
 from dgm_utils.grading.marking import Marker
 from dgm_utils.grading.sandbox import Sandbox
+from dgm_utils.grading.seeds import secret_of
 
+_MOST_FILES = 1000
 # The folder of notebooks between their execution and their being recorded.
 EXECUTED = "executed"
 
@@ -37,15 +41,23 @@ class Grader:
         release: the students' notebook, which must get none.
         jailed: whether student code is shut in.
         rules: limits for each notebook.
+        secret: from which the numbers of the cases follow; see `seeds`.
+        hidden: folders that nothing in the sandbox may see.
 
     """
 
     def __init__(
-        self, source: Path, release: Path, jailed: bool = True, rules: Rules | None = None
+        self,
+        source: Path,
+        release: Path,
+        jailed: bool = True,
+        rules: Rules | None = None,
+        secret: bytes = b"",
+        hidden: tuple[str, ...] = (),
     ):
         self.rules = rules or Rules()
-        self.marker = Marker(source)
-        self.contents = self.marker.contents(jailed)
+        self.marker = Marker(source, secret)
+        self.contents = self.marker.contents(jailed, hidden)
         self.sandbox = Sandbox(self.contents)
         try:
             self._preflight(source, release)
@@ -109,8 +121,18 @@ class ExecuteAndMark(NbGraderPreprocessor):
         student = resources["nbgrader"]["student"]
         executed = executed_path(course, assignment, student, nb, grader.marker.version)
         nb = read_notebook(executed) if executed.is_file() else grader.execute(nb)
-        grader.marker.mark(nb)
+        submitted = Path(course.format_path(course.submitted_directory, student, assignment))
+        grader.marker.mark(nb, _names_in(submitted))
         return nb, resources
+
+
+def _names_in(folder):
+    """Of the first files in a folder; it is a student's, so there may be anything."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in itertools.islice(entries, _MOST_FILES)}
+    except OSError:
+        return set()
 
 
 def executed_path(
@@ -137,6 +159,15 @@ def executed_path(
     return kept_folder(course, EXECUTED, assignment) / f"{name}.ipynb"
 
 
+def hidden_folders(course: CourseDirectory) -> tuple[str, ...]:
+    """What no student code may see of a course: all of it, also what lies elsewhere."""
+    kinds = course.submitted_directory, course.source_directory, course.release_directory
+    folders = {course.root, *(course.format_path(kind, ".", ".") for kind in kinds)}
+    tops = {os.path.realpath(folder) for folder in folders}
+    within = {a for a in tops for b in tops if a != b and Path(a).is_relative_to(b)}
+    return tuple(sorted(tops - within))
+
+
 _graders: dict[tuple, Grader] = {}
 
 
@@ -148,11 +179,12 @@ def grader_for(
         Path(course.format_path(folder, ".", assignment)) / f"{assignment}.ipynb"
         for folder in (course.source_directory, course.release_directory)
     )
+    secret, hidden = secret_of(course), hidden_folders(course)
     # By content as well: Jupyter's server lives long enough to see an assignment change.
-    key = source, release, jailed, rules, source.read_bytes(), release.read_bytes()
+    key = source, release, jailed, rules, secret, source.read_bytes(), release.read_bytes()
     if key not in _graders:
         close_graders()
-        _graders[key] = Grader(source, release, jailed, rules)
+        _graders[key] = Grader(source, release, jailed, rules, secret, hidden)
     return _graders[key]
 
 

@@ -71,6 +71,7 @@ class Contents:
     checks: str
     may_import: tuple[str, ...]
     jailed: bool = True
+    hidden: tuple[str, ...] = ()
 
 
 class Sandbox:
@@ -112,7 +113,7 @@ class Sandbox:
         self._warm.close()
 
 
-def warm_up(jailed: bool = True) -> None:
+def warm_up(jailed: bool = True, hidden=()) -> None:
     """Start the process of the next `Sandbox` now.
 
     It takes some seconds, in which the caller can do something else.

@@ -18,7 +18,7 @@ from dgm_utils.grading.sandbox import warm_up
 sys.modules.setdefault("rfc3987_syntax", None)
 
 
-def start_early(jailed: bool = True) -> None:
+def start_early(jailed: bool = True, hidden=()) -> None:
     """Begin to start the sandbox of the first assignment that will be graded.
 
     Args:
@@ -28,7 +28,7 @@ def start_early(jailed: bool = True) -> None:
         SandboxError: when it cannot be.
 
     """
-    warm_up(jailed)
+    warm_up(jailed, hidden)
 
 
 def begin_worker() -> None:
