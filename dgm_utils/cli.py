@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _settle_streams():
     """What no terminal, log or pipe shall be spoiled by."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal may know no dashes, and no students' names. What stands in the place of a stream
-        # may not know how to be set up.
+        # A terminal may know no dashes, and no students' names; and what stands in the place of a
+        # stream may not know how to be set up.
         with contextlib.suppress(AttributeError, OSError):
             stream.reconfigure(errors="replace")
     if not sys.warnoptions:
