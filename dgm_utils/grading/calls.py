@@ -28,12 +28,12 @@ class Recorder:
     """Collects the code of every Python function that runs, in new threads too.
 
     Args:
-        ignore: a file whose code is not collected: that of whoever does the observing.
+        ignore: files whose code is not collected: those of whoever does the observing.
 
     """
 
-    def __init__(self, ignore: str):
-        self._ignored = (ignore, __file__)
+    def __init__(self, ignore: tuple[str, ...]):
+        self._ignored = (*ignore, __file__)
         self._ran = set()
 
     def __enter__(self):

@@ -6,22 +6,29 @@ needs no student code.
 
 import contextlib
 import io
-import signal
-import threading
 import time
 import traceback
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dgm_utils.grading import clock
 from dgm_utils.grading.calls import Call, Recorder, is_library
+from dgm_utils.grading.clock import WALL, TimeLimit, time_limit
 from dgm_utils.grading.exercise import Case, Task
+from dgm_utils.grading.neutral import neutral_state
 
+# Characters: of what is printed, of a line of code, of an error's message, of a type's name.
 PRINTED_LIMIT = 2_000
 LINE_LIMIT = 100
+MESSAGE_LIMIT = 500
+NAME_LIMIT = 100
+# Parts of one result, in all its containers; how deep these nest; digits of a number.
+PARTS_LIMIT = 1_000
+DEPTH_LIMIT = 8
+DIGITS_LIMIT = 300
 
 
 def warm_up() -> None:
@@ -49,11 +56,13 @@ class Observation:
 
     `value` holds detached tensors in the structure the function returned; anything that is neither
     a tensor, a plain value nor a container of those is replaced by the name of its type in
-    `foreign`. `gradients` has one entry for each tensor in the arguments at `case.wrt` (see
-    `differentiated`): None where nothing flows back. `changed` lists the positions of arguments
-    that were changed in place. `files` names every file that code came from while the function
-    ran. `counts` says how often each `Counted` argument was called, by position; `largest`, how
-    many numbers the largest tensor held.
+    `foreign`; so is one with more parts than any answer has. `gradients` has one entry for each
+    tensor in the arguments at `case.wrt` (see `differentiated`): None where nothing flows back.
+    `changed` lists the positions of arguments that were changed in place. `timed_out` says that it
+    did not finish, `hung` that it waited until its wall time was over; `seconds` are the
+    processor's. `files` names every file that code came from while the function ran. `counts` says
+    how often each `Counted` argument was called, by position; `largest`, how many numbers the
+    largest tensor held.
     """
 
     value: Any = None
@@ -62,6 +71,7 @@ class Observation:
     changed: tuple[int, ...] = ()
     raised: Raised | None = None
     timed_out: bool = False
+    hung: bool = False
     seconds: float = 0.0
     calls: frozenset[Call] = frozenset()
     files: frozenset[str] = frozenset()
@@ -100,24 +110,40 @@ class _Largest(TorchDispatchMode):
         return result
 
 
-class TimeLimit(BaseException):
-    """The time for one check is used up; not an Exception, so that `except Exception` misses it."""
-
-
 def observe(function, case: Case, seconds: float | None = None) -> Observation:
     """Call `function` on fresh copies of the case's arguments and record the outcome.
 
     Args:
         function: any callable; it is called positionally.
         case: its arguments are left as they are.
-        seconds: wall time after which the call is interrupted (in the main thread of a POSIX
-            system; elsewhere there is no limit).
+        seconds: of the processor's time, after which the call is interrupted; see `time_limit`.
 
     Returns:
         An observation. Nothing that the function raises comes out of here, `SystemExit` and
         `KeyboardInterrupt` included.
 
     """
+    with neutral_state():
+        return _observe(function, case, seconds)
+
+
+def observe_task(function, task: Task) -> tuple[list[Observation], Observation | None]:
+    """Observe a function on the cases of a task, then on its probe; stops after a time-out."""
+    observed, left = [], task.seconds
+    end = time.monotonic() + WALL * task.seconds
+    with neutral_state():
+        for case in task.cases:
+            observed.append(_observe(function, case, left, end - time.monotonic()))
+            left -= observed[-1].seconds
+            if observed[-1].timed_out:
+                return observed, None
+        if task.probe is None:
+            return observed, None
+        return observed, _observe(function, task.probe, left, end - time.monotonic())
+
+
+def _observe(function, case, seconds, wall=None):
+    """`observe`, in whatever state this is."""
     leaves = [_leaf(arg, i in case.wrt) for i, arg in enumerate(case.args)]
     # A copy of a leaf may be written to, which shows in its version; a leaf may not.
     args = [_copy(leaf) for leaf in leaves]
@@ -127,53 +153,39 @@ def observe(function, case: Case, seconds: float | None = None) -> Observation:
         net.count = 0
     largest = _Largest()
     printed = _Printed()
-    raised, timed_out, result, gradients, counts = None, False, None, (), ()
-    recorder = Recorder(ignore=__file__)
-    start = time.perf_counter()
+    raised = stopped = value = foreign = None
+    gradients, counts = (), ()
+    recorder = Recorder(ignore=(__file__, clock.__file__))
+    start = time.process_time()
     try:
-        with (
-            _quiet(printed),
-            torch.enable_grad(),
-            time_limit(seconds),
-            recorder,
-        ):
+        with _quiet(printed), torch.enable_grad(), time_limit(seconds, wall), recorder:
             with largest if case.max_numel else contextlib.nullcontext():
                 result = function(*args)
                 if case.probe and result is not None:
                     result = case.probe(result, *args)
             counts = tuple((i, net.count) for i, net in counted.items())
-            gradients = _gradients(result, [t for _, t in differentiated(case, leaves)])
-    except TimeLimit:
-        timed_out = True
+            value, foreign = _plain(result)
+            differentiable = None if foreign else result
+            gradients = _gradients(differentiable, [t for _, t in differentiated(case, leaves)])
+    except TimeLimit as error:
+        stopped = error
     except BaseException as error:
         raised = _describe(error)
-    elapsed = time.perf_counter() - start
-    value, foreign = _plain(result)
     return Observation(
         value=value,
         foreign=foreign,
         gradients=gradients,
         changed=_changed(args, leaves, versions),
         raised=raised,
-        timed_out=timed_out,
-        seconds=elapsed,
+        timed_out=stopped is not None,
+        hung=stopped is not None and stopped.hung,
+        seconds=time.process_time() - start,
         calls=recorder.calls(),
         files=recorder.files(),
         printed=printed.getvalue(),
         counts=counts,
         largest=largest.numel,
     )
-
-
-def observe_task(function, task: Task) -> tuple[list[Observation], Observation | None]:
-    """Observe a function on the cases of a task, then on its probe; stops after a time-out."""
-    observed, left = [], task.seconds
-    for case in task.cases:
-        observed.append(observe(function, case, seconds=left))
-        left -= observed[-1].seconds
-        if observed[-1].timed_out:
-            return observed, None
-    return observed, observe(function, task.probe, seconds=left) if task.probe else None
 
 
 def differentiated(case: Case, args) -> list[tuple[int, torch.Tensor]]:
@@ -192,7 +204,7 @@ def tensors(value) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, dict):
-        return [t for key in sorted(value) for t in tensors(value[key])]
+        return [t for key in sorted(value, key=str) for t in tensors(value[key])]
     if isinstance(value, (tuple, list)):
         return [t for item in value for t in tensors(item)]
     return []
@@ -200,7 +212,7 @@ def tensors(value) -> list[torch.Tensor]:
 
 def _leaf(arg, differentiate):
     if isinstance(arg, (list, tuple)):
-        return type(arg)(_leaf(item, differentiate) for item in arg)
+        return _like(arg, [_leaf(item, differentiate) for item in arg])
     if not isinstance(arg, torch.Tensor):
         return arg
     copy = arg.detach().clone()
@@ -209,8 +221,14 @@ def _leaf(arg, differentiate):
 
 def _copy(leaf):
     if isinstance(leaf, (list, tuple)):
-        return type(leaf)(_copy(item) for item in leaf)
+        return _like(leaf, [_copy(item) for item in leaf])
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _like(container, items):
+    """A list or tuple of the same type with other items; a named tuple takes them one by one."""
+    make = getattr(container, "_make", type(container))
+    return make(items)
 
 
 def _changed(args, leaves, versions):
@@ -218,28 +236,67 @@ def _changed(args, leaves, versions):
     return tuple(
         i
         for i, (arg, leaf, version) in enumerate(zip(args, leaves, versions, strict=True))
-        if [t._version for t in tensors(arg)] != version
-        or not all(
-            a.is_meta or torch.equal(a, b) for a, b in zip(tensors(arg), tensors(leaf), strict=True)
-        )
+        if not _same(arg, leaf, version)
     )
 
 
+def _same(arg, leaf, version):
+    try:
+        now, before = tensors(arg), tensors(leaf)
+        return [t._version for t in now] == version and all(
+            a.is_meta or (a.dtype == b.dtype and torch.equal(a, b))
+            for a, b in zip(now, before, strict=True)
+        )
+    except Exception:
+        # It holds what can be neither walked through nor compared: a list that holds itself.
+        return False
+
+
 def _plain(value):
-    """Detached copies of a result, or the name of the first type that is not plain data."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone(), None
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value, None
-    if isinstance(value, dict) or type(value) in (tuple, list):
-        items = value.values() if isinstance(value, dict) else value
-        plain = [_plain(item) for item in items]
-        foreign = next((name for _, name in plain if name), None)
-        if isinstance(value, dict):
-            keys = [str(key) for key in value]
-            return dict(zip(keys, (v for v, _ in plain), strict=True)), foreign
-        return type(value)(v for v, _ in plain), foreign
-    return None, f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    """Detached copies of a result, or the name of the first type that is not plain data.
+
+    What inherits from a container or a number is one, and travels as one.
+    """
+    parts = _Parts()
+    plain = parts.copy(value)
+    return plain, parts.foreign
+
+
+class _Parts:
+    """Makes plain copies, until there are too many or one is not plain data."""
+
+    def __init__(self):
+        self.foreign = None
+        self._left = PARTS_LIMIT
+
+    def copy(self, value, depth=0):
+        """A plain copy; None for what cannot be copied, of which `foreign` then has the name."""
+        self._left -= 1
+        if isinstance(value, torch.Tensor):
+            return value.detach().clone()
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return str.__getitem__(value, slice(PRINTED_LIMIT))
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, int):
+            if abs(int(value)) >= 10**DIGITS_LIMIT:
+                return self._refuse(f"whole number of more than {DIGITS_LIMIT} digits")
+            return int(value)
+        kind = next((kind for kind in (dict, tuple, list) if isinstance(value, kind)), None)
+        if kind is None or type(value).__module__ == "torch.return_types":
+            name = f"{type(value).__module__}.{type(value).__qualname__}"
+            return self._refuse(name.removeprefix("builtins."))
+        if kind.__len__(value) > self._left or depth == DEPTH_LIMIT:
+            return self._refuse(f"{kind.__name__} of more parts than any answer has")
+        # Its items as the type itself has them, whatever one that inherits from it makes of them.
+        if kind is dict:
+            return {str(key): self.copy(item, depth + 1) for key, item in dict.items(value)}
+        return kind(self.copy(item, depth + 1) for item in kind.__iter__(value))
+
+    def _refuse(self, name):
+        self.foreign = self.foreign or name[:NAME_LIMIT]
 
 
 def _gradients(result, leaves):
@@ -269,9 +326,9 @@ def _describe(error):
             line = frame.line.strip()[:LINE_LIMIT]
     try:
         message = str(error)
-    except Exception:
+    except BaseException:
         message = "(its message could not be read)"
-    return Raised(type(error).__name__, message[:500], line)
+    return Raised(type(error).__name__[:NAME_LIMIT], message[:MESSAGE_LIMIT], line)
 
 
 class _Printed(io.StringIO):
@@ -283,32 +340,6 @@ class _Printed(io.StringIO):
 
 @contextlib.contextmanager
 def _quiet(printed):
-    # nbgrader gives no points to a cell that wrote to stderr, so a warning must not reach it.
-    with (
-        contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(printed),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
+    # nbgrader gives no points to a cell that wrote to stderr.
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         yield
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float | None):
-    """Raise `TimeLimit` in the body after `seconds`, again every half second until it leaves."""
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    if seconds is None or not hasattr(signal, "SIGALRM") or not on_main_thread:
-        yield
-        return
-
-    def ring(signum, frame):
-        raise TimeLimit
-
-    previous = signal.signal(signal.SIGALRM, ring)
-    # The interval is for code that catches everything: it is interrupted again and again.
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), 0.5)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)

@@ -23,7 +23,17 @@ from pathlib import Path
 from dgm_utils.grading.errors import UserError
 
 # The half of this package that runs beside student code.
-_INSIDE = ("calls", "exercise", "inside", "jail", "observe", "wire", "zygote")
+_INSIDE = (
+    "calls",
+    "clock",
+    "exercise",
+    "inside",
+    "jail",
+    "neutral",
+    "observe",
+    "wire",
+    "zygote",
+)
 _SHIM = '"""The check that observes."""\n\nfrom {inside} import check\n'
 
 GIB = 2**30
