@@ -35,7 +35,7 @@ def outputs():
     copied = inspect.getsource(iwae.subset_bound)
     return dict(
         zip(
-            ("wrong", "right", "copy", "timed copy", "run_cell", "after"),
+            ("wrong", "right", "copy", "timed copy", "run_cell", "after", "states", "states after"),
             run_cells(
                 f"{WRONG}\ncheck(iwae_bound)",
                 f"{RIGHT}\ncheck(iwae_bound)",
@@ -45,6 +45,9 @@ def outputs():
                 "get_ipython().run_cell(inspect.getsource(iwae.gradient_snr))\n"
                 "check(gradient_snr)",
                 "print(check.passed(iwae_bound), check.passed(gradient_snr))\ncheck(subset_bound)",
+                "torch.set_grad_enabled(False); torch.set_default_device('meta')\n"
+                f"@torch.compile\n{RIGHT}\ncheck(iwae_bound)",
+                f"{WRONG}\nprint(torch.is_grad_enabled(), torch.ones(1).device)\ncheck(iwae_bound)",
             ),
             strict=True,
         )
@@ -86,6 +89,13 @@ def test_a_copy_typed_into_a_cell_passes_and_is_flagged(outputs):
 
 def test_the_reference_run_as_a_cell_by_the_program_is_refused(outputs):
     assert verdict(outputs["run_cell"])["kind"] == "borrowed"
+
+
+def test_the_state_of_the_notebook_is_not_the_functions(outputs):
+    assert verdict(outputs["states"])["passed"]
+    kept, shown, _ = outputs["states after"]
+    assert kept.text == "False meta\n"
+    assert "<img" in shown.data["text/html"] and verdict(outputs["states after"])["misconception"]
 
 
 def test_the_notebook_knows_what_passed(outputs):
