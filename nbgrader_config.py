@@ -2,6 +2,9 @@
 
 import os
 
+# Puts into nbgrader what reads times strictly and copies files with care.
+import dgm_utils.grading.quirks  # noqa: F401
+
 c = get_config()  # noqa: F821 - nbgrader defines it when it reads this file
 
 root = os.path.dirname(os.path.abspath(__file__))
@@ -29,6 +32,7 @@ c.ClearSolutions.text_stub = "Your answer here."
 # Then comes nbgrader's own list, here and below, with quicker steps in the place of two of its own,
 # and without `CheckCellMetadata`, which has nothing left to find.
 c.Autograde.pre_convert_hook = "dgm_utils.grading.intake.before_autograde"
+c.Autograde.exporter_class = "dgm_utils.grading.intake.SubmittedExporter"
 c.Autograde.sanitize_preprocessors = [
     "dgm_utils.grading.intake.Mend",
     "nbgrader.preprocessors.ClearOutput",

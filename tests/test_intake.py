@@ -466,8 +466,9 @@ def refused(folder):
 
 
 def test_the_file_of_the_right_name_is_taken_as_it_is(folder, submitted, released):
-    wanted = write(folder / f"{TOPIC}.ipynb", released)
-    write(folder / "another.ipynb", submitted)
+    wanted = write(folder / f"{TOPIC}.ipynb", submitted)
+    write(folder / "another.ipynb", released)
+    write(folder / "scratch.ipynb", nbformat.v4.new_notebook(cells=[new_code_cell("1")]))
     (folder / ".ipynb_checkpoints").mkdir()
     before = {path: path.read_bytes() for path in folder.glob("*.ipynb")}
     assert take(folder) == wanted
@@ -524,7 +525,7 @@ def test_another_assignments_notebook_is_not_taken_for_this_one(folder):
         (b"   \n", "is empty"),
         (b"This was meant to be a notebook.", "not JSON"),
         (b'{"cells": [', "not JSON"),
-        (b"%PDF-1.7 \xff\xfe", "not UTF-8"),
+        (b"%PDF-1.7 \xff\xfe", "it is a PDF file"),
         (b"[]", "not a notebook"),
         (b"3", "not a notebook"),
         (b"{}", "not a notebook"),

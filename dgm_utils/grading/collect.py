@@ -20,13 +20,13 @@ from nbgrader.plugins import ExtractorPlugin
 from traitlets import Unicode
 
 from dgm_utils.grading.course import Course, CourseError
+from dgm_utils.grading.files import write_whole
 from dgm_utils.grading.intake import (
     NOTEBOOK_LIMIT,
     REFUSED,
     SubmissionError,
     handed_in,
     too_large,
-    write_bytes,
 )
 
 # All notebooks of one student, and the entries of one archive.
@@ -79,7 +79,7 @@ class CheckedExtractor(ExtractorPlugin):
                 for name, content in handed.notebooks.items():
                     path = Path(extracted_path, handed.student, name)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    write_bytes(path, content)
+                    write_whole(path, content)
 
 
 def collect(
@@ -239,7 +239,7 @@ def _put(handed, folder, assignment, replace):
     if not handed.notebooks:
         if not old:
             folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(folder / REFUSED, f"{problems}\n".encode())
+            write_whole(folder / REFUSED, f"{problems}\n".encode())
         return Collected(handed.student, problems, good=False)
     names = ", ".join(handed.notebooks)
     also = f"; but {problems}" if problems else ""
@@ -258,7 +258,7 @@ def _put(handed, folder, assignment, replace):
             os.remove(path)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in handed.notebooks.items():
-        write_bytes(folder / name, content)
+        write_whole(folder / name, content)
     done = "replaced" if old else "collected"
     return Collected(handed.student, f"{done}: {names}{also}", good=not problems)
 

@@ -1,39 +1,70 @@
 """Take a submission in: find its notebook, mend it, or say why it cannot be graded.
 
-`nbgrader_config.py` names `before_autograde` and `Mend`, so that `nbgrader autograde`, formgrader's
-button and `dgm grade` take the same road. What a student handed in is never changed. A notebook
-under another name gets a copy under the name that nbgrader looks for; the copy says so in its
-metadata, and is made anew when what it was copied from changes.
+`nbgrader_config.py` names `before_autograde`, `SubmittedExporter` and `Mend`, so that
+`nbgrader autograde`, formgrader's button and `dgm grade` take the same road. What a student handed
+in is never changed. Where no notebook has the name that nbgrader looks for, one gets a copy under
+it; the copy says so in its metadata, and is made anew when what it was copied from changes.
 """
 
+import errno
 import functools
 import hashlib
+import itertools
+import json
 import os
-import warnings
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 import nbformat
+from nbconvert import NotebookExporter
 from nbformat import NotebookNode
-from nbformat.reader import NotJSONError
-from nbformat.warnings import DuplicateCellId
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
-from nbgrader.utils import parse_utc
 from traitlets.config.loader import PyFileConfigLoader
 from traitlets.log import get_logger
 
-from dgm_utils.grading.mend import ForeignNotebookError, held, mend, note
-
-# nbformat repairs repeated ids when it reads, and has no other way of saying so.
-warnings.filterwarnings("ignore", category=DuplicateCellId)
+from dgm_utils.grading import normalize
+from dgm_utils.grading.files import (
+    as_text,
+    read_file,
+    read_notebook,
+    remove_halves,
+    walk,
+    write_whole,
+)
+from dgm_utils.grading.mend import ForeignNotebookError, answered, held, mend, note, plain, quoted
+from dgm_utils.grading.times import read_time
 
 NOTEBOOK_LIMIT = 20_000_000
+# All files beside the notebook; what is beyond is not copied to what is graded.
+FILES_LIMIT = 50_000_000
 # Stands in a submission's folder in place of what `collect` could not take, and says why.
 REFUSED = "not-collected.txt"
 TIMESTAMP = "timestamp.txt"
 _COPY_MARK = "dgm_copy_of"
+# Sentences on their way from where a file is read to the note in the graded notebook.
+_SAID = "dgm_said"
+_TIMESTAMP_LIMIT = 1000
+_DEEPEST, _MOST, _MOST_NOTEBOOKS = 20, 5_000, 20
+# What the course and nbgrader's exchange write into a submission's folder.
+_OURS = {TIMESTAMP, REFUSED, "submission_secret.txt"}
+# What one may hand in an answer in words as.
+_DOCUMENTS = frozenset(
+    f".{kind}"
+    for kind in (
+        *("7z", "bmp", "djvu", "doc", "docx", "gif", "heic", "heif", "htm", "html", "jfif", "jpeg"),
+        *("jpg", "key", "md", "odp", "odt", "pages", "pdf", "png", "pptx", "ps", "rar", "rtf"),
+        *("svg", "tex", "tif", "tiff", "txt", "webp", "xopp", "zip"),
+    )
+)
+_OTHERS = {
+    ".py": "code alone",
+    ".html": "a page for a browser",
+    ".htm": "a page for a browser",
+    ".pdf": "a printed page",
+    ".zip": "an archive",
+}
 
 
 class SubmissionError(Exception):
@@ -43,8 +74,9 @@ class SubmissionError(Exception):
 def take_in(folder: Path, assignment: str, release: Path) -> tuple[Path, NotebookNode]:
     """Find the notebook of a submission and make sure that it can be read.
 
-    The file `ASSIGNMENT.ipynb` is it. If there is none, it is the only other notebook, or the one
-    that holds more of the assignment's checks and answers than any other; then this is a copy.
+    Of several notebooks of the assignment it is the one with most answers; of those the one named
+    `ASSIGNMENT.ipynb`, or else the one that holds more of the assignment's checks than any other.
+    If none has that name, one gets a copy that has it.
 
     Args:
         folder: what one student handed in for one assignment.
@@ -52,48 +84,116 @@ def take_in(folder: Path, assignment: str, release: Path) -> tuple[Path, Noteboo
         release: the students' version of the assignment.
 
     Returns:
-        Its path, and the notebook as nbformat 4; in the file it may be an older format.
+        The path of the name that nbgrader looks for, and the notebook as nbformat 4. It is this
+        notebook that is graded: the file may be an older format, or another notebook.
 
     Raises:
+        FileNotFoundError: when the assignment was not released.
         SubmissionError: when no notebook can be graded, or its timestamp cannot be read, with the
             reason.
 
     """
+    released = read_release(release)
+    try:
+        return _take_in(folder, assignment, released)
+    except SubmissionError:
+        raise
+    except Exception as error:
+        # Whatever it is that a student has done to a folder, the class goes on.
+        reason = f"{type(error).__name__}: {_line(error)}"
+        raise SubmissionError(f"the submission cannot be read: {reason}") from error
+
+
+def _take_in(folder, assignment, released):
+    _refuse_id(folder.parent.name)
     _refuse_links(folder)
     timestamp(folder)
     wanted = folder / f"{assignment}.ipynb"
-    others = [path for path in _notebooks(folder) if path.name != wanted.name]
-    origin = None
-    if wanted.exists():
-        notebook = read(wanted)
-        origin = _copied_from(notebook)
-        if not others or not origin:
-            return wanted, notebook
-    if not others:
-        raise SubmissionError(_nothing(folder, wanted.name))
-    chosen = _fullest(others, wanted.name, read_release(release))
-    mark = {"name": chosen.name, "sha256": hashlib.sha256(chosen.read_bytes()).hexdigest()}
-    if origin != mark:
-        notebook = read(chosen)
-        notebook.metadata[_COPY_MARK] = mark
+    paths = _candidates(folder)
+    if len(paths) > _MOST_NOTEBOOKS:
+        _refuse(f"it holds more than {_MOST_NOTEBOOKS} notebooks: hand in one")
+    others = [path for path in paths if path != wanted]
+    copied = wanted in paths and bool(others) and _copied_from(wanted)
+    if wanted in paths and not others:
+        # Whether it is of this assignment is for `Mend` to say.
+        return wanted, read(wanted)
+    chosen, said = _chosen(others if copied else paths, wanted, released)
+    notebook = read(chosen)
+    notebook.metadata[_SAID] = [*said, *notebook.metadata.get(_SAID, ())]
+    if not copied and (wanted in paths or _is_same_file(wanted, chosen)):
+        return wanted, notebook
+    digest = hashlib.sha256(_content(chosen, NOTEBOOK_LIMIT)).hexdigest()
+    mark = {"name": _encodable(chosen.name), "sha256": digest}
+    if copied != mark:
+        copy = NotebookNode(notebook, metadata={_COPY_MARK: mark})
         try:
-            write_bytes(wanted, nbformat.writes(notebook).encode())
+            remove_halves(folder)
+            write_whole(wanted, as_text(copy))
         except OSError as error:
             raise SubmissionError(
-                f"{chosen.name} could not be copied to {wanted.name} beside it: {error.strerror}"
+                f"{plain(chosen.name)} could not be copied to {wanted.name} beside it: "
+                f"{error.strerror}"
             ) from error
     return wanted, notebook
+
+
+def _chosen(paths, wanted, released):
+    """The notebook that is graded, and what is to be said of that."""
+    ranks, reasons = {}, {}
+    for path in paths:
+        try:
+            notebook = read(path)
+        except SubmissionError as error:
+            reasons[path] = str(error)
+        else:
+            rank = answered(notebook, released), path == wanted, held(notebook, released)
+            ranks[path] = rank
+    # Any other is of something else.
+    good = {path: rank for path, rank in ranks.items() if rank[2]}
+    top = max(good.values(), default=None)
+    best = [path for path, rank in good.items() if rank == top]
+    if not best:
+        if wanted in paths:
+            return (wanted, []) if wanted in ranks else _refuse(reasons[wanted])
+        names = _listed(paths)
+        why = "; ".join(reasons.values()) or f"none of its checks and answers is in {names}"
+        _refuse(_nothing(wanted) if not paths else f"no file {wanted.name}: {why}")
+    if len(best) > 1:
+        _refuse(
+            f"no file {wanted.name}, and it cannot be told which one is meant of {_listed(best)}: "
+            "hand in one notebook"
+        )
+    (chosen,) = best
+    said = []
+    others = [path for path in good if path != chosen]
+    if others:
+        second = max(good[path][0] for path in others)
+        why = "has the name that was asked for" if chosen == wanted else "holds most"
+        if top[0] > second:
+            why = f"has more answers ({top[0]} against {second})"
+        said.append(
+            f"{len(good)} notebooks of the assignment were handed in. Graded is "
+            f"{quoted(chosen.name)}, which {why}; not graded: {_listed(others)}."
+        )
+    elif chosen != wanted:
+        said.append(f"Its file was named {quoted(chosen.name)}.")
+    said += [f"Not graded: {reason}." for path, reason in reasons.items() if path != chosen]
+    return chosen, said
 
 
 def fingerprint(folder: Path) -> bytes:
     """Changes when a notebook of a submission does, whatever its name, or when it came."""
     digest = hashlib.sha256()
-    with suppress(OSError):
-        digest.update((folder / TIMESTAMP).read_bytes())
-    for path in _notebooks(folder):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
-        with path.open("rb") as file:
-            digest.update(file.read(NOTEBOOK_LIMIT + 1))
+    named = [folder / TIMESTAMP, *_candidates(folder)]
+    for path in named[: _MOST_NOTEBOOKS + 2]:
+        try:
+            content = _content(path, NOTEBOOK_LIMIT)
+        except OSError as error:
+            content = str(error.errno).encode()
+        digest.update(b"%s\0%d\0" % (os.fsencode(path.name), len(content)))
+        digest.update(content)
+    for name in documents(folder):
+        digest.update(b"%s\0" % os.fsencode(name))
     return digest.digest()
 
 
@@ -105,15 +205,17 @@ def timestamp(folder: Path) -> datetime | None:
 
     """
     try:
-        written = (folder / TIMESTAMP).read_text().strip()
-        return parse_utc(written) if written else None
+        content = read_file(folder / TIMESTAMP, _TIMESTAMP_LIMIT)
+        return read_time(content.decode("utf-8-sig"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, OverflowError) as error:
+    except OSError as error:
+        raise SubmissionError(f"{TIMESTAMP} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SubmissionError(f"{TIMESTAMP} does not hold a time: it is not UTF-8 text") from error
+    except ValueError as error:
         # nbgrader has an error of its own here, which says nothing of this.
-        raise SubmissionError(
-            f"{TIMESTAMP} does not hold a time: write one such as 2026-03-02 18:00:00 UTC"
-        ) from error
+        raise SubmissionError(f"{TIMESTAMP} does not hold a time: {error}") from error
 
 
 def read(path: Path) -> NotebookNode:
@@ -123,35 +225,23 @@ def read(path: Path) -> NotebookNode:
         SubmissionError: when it is no notebook or too large, with a reason a student can act on.
 
     """
-    name = path.name
-    if not path.is_file():
-        raise SubmissionError(f"{name} is not a file")
+    name = plain(path.name)
     try:
-        with path.open("rb") as file:
-            content = file.read(NOTEBOOK_LIMIT + 1)
+        content = _content(path, NOTEBOOK_LIMIT)
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise SubmissionError(f"{name} is not a file") from error
         raise SubmissionError(f"{name} cannot be opened: {error.strerror}") from error
     if len(content) > NOTEBOOK_LIMIT:
         raise SubmissionError(too_large(name))
     if not content.strip():
         raise SubmissionError(f"{name} is empty: save the notebook and hand it in again")
-    bad = f"{name} is not a notebook"
     try:
-        invalid: dict = {}
-        notebook = nbformat.reads(content.decode(), as_version=4, capture_validation_error=invalid)
-    except UnicodeDecodeError as error:
-        raise SubmissionError(f"{bad}: it is not UTF-8 text but another kind of file") from error
-    except NotJSONError as error:
-        raise SubmissionError(
-            f"{bad}: it is not JSON text. Hand in the .ipynb file that Jupyter saves, whole"
-        ) from error
-    except RecursionError as error:
-        raise SubmissionError(f"{bad}: it is nested too deeply") from error
-    except Exception as error:
-        # nbformat meets what is JSON but no notebook with many kinds of exceptions.
-        raise SubmissionError(f"{bad} that nbformat can read: {_line(error)}") from error
-    if invalid:
-        raise SubmissionError(f"{bad} of a valid form: {_line(invalid['ValidationError'])}")
+        notebook, said = normalize.parse(content)
+    except normalize.NoNotebookError as error:
+        raise SubmissionError(f"{name} is not a notebook: {error}") from error
+    if said:
+        notebook.metadata[_SAID] = said
     return notebook
 
 
@@ -187,6 +277,21 @@ def before_autograde(assignment: str, student: str, notebooks: list[str]) -> Non
         get_logger().error("%s cannot be graded: %s", folder, error)
 
 
+class SubmittedExporter(NotebookExporter):
+    """Reads what `take_in` finds, where nbgrader would read the file of the right name."""
+
+    def from_filename(self, filename: str, resources: dict | None = None, **kw):
+        """Convert a submitted notebook, or one that nbgrader's first half has sanitized."""
+        path, about = Path(filename), resources["nbgrader"]
+        course = CourseDirectory(config=self.config)
+        assignment = about["assignment"]
+        if path.parent == submitted_path(course, about["student"], assignment):
+            _, notebook = take_in(path.parent, assignment, release_path(course, assignment))
+        else:
+            notebook = read_notebook(path)
+        return self.from_notebook_node(notebook, resources=resources, **kw)
+
+
 class Mend(NbGraderPreprocessor):
     """The first of the sanitizing preprocessors: mends, and says so in a cell at the top."""
 
@@ -197,19 +302,31 @@ class Mend(NbGraderPreprocessor):
             SubmissionError: when it is the notebook of something else.
 
         """
-        assignment = resources["nbgrader"]["assignment"]
+        about = resources["nbgrader"]
+        assignment = about["assignment"]
         course = CourseDirectory(config=self.config)
-        copy_of = _copied_from(nb)
-        nb.metadata.pop(_COPY_MARK, None)
+        folder = submitted_path(course, about["student"], assignment)
+        said = nb.metadata.pop(_SAID, [])
+        release = release_path(course, assignment)
+        released = {path.name for path in release.parent.glob("*")}
+        files = [name for name in documents(folder) if name not in released]
         try:
-            said = mend(nb, read_release(release_path(course, assignment)))
+            said += mend(nb, read_release(release), files)
         except ForeignNotebookError as error:
             raise SubmissionError(f"this is not the notebook of {assignment}: {error}") from error
-        if copy_of:
-            said.insert(0, f"Its file was named {_quoted(copy_of['name'])}.")
+        if left := kept_files(folder)[1]:
+            said.append(
+                f"Files beside the notebook that would be more than {FILES_LIMIT // 1_000_000} MB "
+                f"together were left out: {_listed(left)}."
+            )
         if said:
             nb.cells.insert(0, note(said))
         return nb, resources
+
+
+def submitted_path(course: CourseDirectory, student: str, assignment: str) -> Path:
+    """Where a submission lies."""
+    return Path(course.format_path(course.submitted_directory, student, assignment))
 
 
 def release_path(course: CourseDirectory, assignment: str) -> Path:
@@ -236,31 +353,91 @@ def _read_release(path, modified):
     return nbformat.read(path, as_version=4)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never half of one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+def documents(folder: Path) -> list[str]:
+    """Names of the files in a submission that may be answers in words, such as photos."""
+    return [
+        os.path.relpath(path, folder)
+        for path in _files(folder)
+        if path.suffix.lower() in _DOCUMENTS and ".ipynb" not in path.name.lower()
+    ]
+
+
+def kept_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files in a submission that are kept beside its graded notebook, and those that are not.
+
+    Kept are as many as `FILES_LIMIT` allows, in the order of their names.
+    """
+    kept, left, total = [], [], 0
+    for path in _files(folder):
+        # What is a hole in a file here would be bytes in its copy.
+        size = path.stat(follow_symlinks=False).st_size
+        fits = total + size <= FILES_LIMIT and os.access(path, os.R_OK)
+        total += size * fits
+        (kept if fits else left).append(path)
+    return kept, left
+
+
+def _files(folder):
+    """Regular files beside the notebooks."""
+    entries = itertools.islice(walk(folder, _DEEPEST), _MOST)
+    return sorted(
+        Path(entry.path)
+        for entry in entries
+        if entry.is_file(follow_symlinks=False)
+        and not entry.name.startswith(".")
+        and not entry.name.lower().endswith(".ipynb")
+        and entry.name not in _OURS
+    )
 
 
 def handed_in(folder: Path, assignment: str) -> list[Path]:
     """The notebooks that a student handed in, without the copy that `take_in` made of one."""
-    found = _notebooks(folder)
-    if len(found) < 2:
-        return found
+    found = [path for path in _candidates(folder) if path.is_file()]
+    wanted = folder / f"{assignment}.ipynb"
+    return [path for path in found if path != wanted or len(found) < 2 or not _copied_from(path)]
+
+
+def _candidates(folder):
+    """Whatever may be a notebook, by its name or, where that is odd, by its content.
+
+    Names that begin with a dot are what systems and editors leave behind.
+    """
     try:
-        return [p for p in found if p.stem != assignment or not _copied_from(read(p))]
-    except SubmissionError:
-        return found
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if not e.name.startswith(".") and e.name not in _OURS]
+    except OSError:
+        return []
+    kinds = {name: os.path.splitext(name)[1].lower() for name in sorted(names)}
+    odd = [n for n, kind in kinds.items() if _is_odd(n, kind)][:_MOST_NOTEBOOKS]
+    found = {n for n, kind in kinds.items() if kind == ".ipynb"}
+    found |= {name for name in odd if _holds_cells(folder / name)}
+    return [folder / name for name in sorted(found)]
 
 
-def _notebooks(folder):
-    # Names that begin with a dot are what systems and editors leave behind.
-    return sorted(
-        path
-        for path in folder.glob("*")
-        if path.suffix.lower() == ".ipynb" and not path.name.startswith(".") and path.is_file()
-    )
+def _is_odd(name, kind):
+    """Whether a browser, a mail program or a learning platform may name a notebook so."""
+    return kind != ".ipynb" and (".ipynb" in name.lower() or kind in ("", ".json", ".txt"))
+
+
+def _holds_cells(path):
+    try:
+        content = _content(path, NOTEBOOK_LIMIT).replace(b"\0", b"")
+    except OSError:
+        return False
+    return b'"cells"' in content or b'"worksheets"' in content
+
+
+def _refuse(reason):
+    raise SubmissionError(reason)
+
+
+def _refuse_id(student):
+    """The folder's name is an id to nbgrader, which strips it, and takes `*` for everybody."""
+    if student != student.strip() or not student.isprintable() or "*" in student:
+        _refuse(
+            f"the folder's name {quoted(student)} cannot be a student's id: take out blanks at its "
+            "ends, * and what cannot be printed"
+        )
 
 
 def _refuse_links(folder):
@@ -268,56 +445,64 @@ def _refuse_links(folder):
 
     A link within the submission is one more name for a file that is there anyway.
     """
-    root = folder.resolve()
-    if root != folder.parent.resolve() / folder.name:
-        raise SubmissionError("the submission's folder is a link to another folder")
-    for where, folders, files in os.walk(folder):
-        for path in (Path(where, name) for name in (*folders, *files)):
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                name = path.relative_to(folder)
-                raise SubmissionError(
-                    f"{_quoted(str(name))} is a link to something outside the submission: "
-                    "hand in the file itself"
-                )
+    if folder.is_symlink() or folder.parent.is_symlink():
+        _refuse("the submission's folder is a link to another folder")
+    root = os.path.realpath(folder)
+    for number, entry in enumerate(walk(folder, _DEEPEST)):
+        depth = entry.path.count(os.sep) - str(folder).count(os.sep)
+        if number >= _MOST or depth > _DEEPEST:
+            _refuse(
+                f"it holds more than {_MOST:,} files, or folders nested more than {_DEEPEST} deep: "
+                "hand in the notebook alone"
+            )
+        if entry.is_symlink() and not _is_within(entry.path, root):
+            _refuse(
+                f"{quoted(os.path.relpath(entry.path, folder))} is a link to something outside the "
+                "submission: hand in the file itself"
+            )
 
 
-def _fullest(paths, wanted, release):
-    """The notebook that holds most of the assignment."""
-    counts, reasons = {}, []
-    for path in paths:
-        try:
-            counts[path] = held(read(path), release)
-        except SubmissionError as error:
-            reasons.append(str(error))
-    names = ", ".join(_quoted(path.name) for path in paths)
-    top = max(counts.values(), default=0)
-    best = [path for path, count in counts.items() if count == top]
-    if not top:
-        why = "; ".join(reasons) or f"none of its checks and answers is in {names}"
-        raise SubmissionError(f"no file {wanted}: {why}")
-    if len(best) > 1:
-        raise SubmissionError(
-            f"no file {wanted}, and it cannot be told which one is meant of {names}: "
-            "hand in one notebook"
+def _is_within(path, root):
+    return Path(os.path.realpath(path)).is_relative_to(root)
+
+
+def _content(path, limit):
+    """The content of a file in a submission; what a link leads to only where that is in it, too."""
+    if path.is_symlink() and _is_within(path, os.path.realpath(path.parent)):
+        path = Path(os.path.realpath(path))
+    return read_file(path, limit)
+
+
+def _is_same_file(path, other):
+    """Whether two names are one file, as where capitals make no difference."""
+    return path.exists() and path.samefile(other)
+
+
+def _nothing(wanted):
+    folder = wanted.parent
+    with suppress(OSError):
+        return _line(read_file(folder / REFUSED, 300).decode(errors="replace"))
+    with os.scandir(folder) as entries:
+        found = sorted(
+            e.name for e in entries if not e.name.startswith(".") and e.name != TIMESTAMP
         )
-    return best[0]
+    there = f"; there is {_listed(map(Path, found))}" if found else ""
+    for path in map(Path, found):
+        if path.suffix.lower() in _OTHERS and path.stem.lower().startswith(wanted.stem.lower()):
+            there += f", and this is {_OTHERS[path.suffix.lower()]}: hand in the .ipynb file"
+            break
+    return f"no file {wanted.name}{there}"
 
 
-def _nothing(folder, wanted):
-    refused = folder / REFUSED
-    if refused.is_file():
-        with refused.open(encoding="utf-8", errors="replace") as file:
-            return _line(file.read(300))
-    found = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))[:5]
-    there = f"; there is {', '.join(map(_quoted, found))}" if found else ""
-    return f"no file {wanted}{there}"
-
-
-def _copied_from(notebook):
+def _copied_from(path):
     """Name and digest of the file that a notebook is our copy of; None if it is none."""
-    mark = notebook.metadata.get(_COPY_MARK)
-    good = isinstance(mark, dict) and all(isinstance(mark.get(k), str) for k in ("name", "sha256"))
-    return dict(mark) if good else None
+    try:
+        content = _content(path, NOTEBOOK_LIMIT)
+        mark = json.loads(content)["metadata"][_COPY_MARK] if _COPY_MARK.encode() in content else 0
+        good = isinstance(mark, dict) and all(isinstance(mark[k], str) for k in ("name", "sha256"))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return mark if good else None
 
 
 @functools.lru_cache(maxsize=1)
@@ -326,10 +511,15 @@ def _course(root):
     return CourseDirectory(config=config)
 
 
-def _quoted(name):
-    """A name that a student chose, for a line of text."""
-    kept = "".join(c if c.isprintable() and c not in "`<>|" else "_" for c in name)
-    return f"`{kept[:80]}`"
+def _encodable(name):
+    """A name as it can be written down; those of old systems are not UTF-8."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _listed(paths):
+    names = [quoted(path.name) for path in paths]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _line(said):

@@ -7,19 +7,25 @@ wrote beside them. What the student wrote is kept; no code is run and nothing is
 import ast
 import copy
 import difflib
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-import nbformat
 from nbformat import NotebookNode
+from nbgrader.utils import compute_checksum
+
+from dgm_utils.grading import written
+from dgm_utils.grading.definitions import Definitions, parsed
 
 MENDED_ID = "mended-before-grading"
 _HEADING = "**This notebook was mended before grading.**"
 
 # So many cells are named in a sentence.
 _LISTED = 8
-_BINDING = re.compile(r"^(?:async )?(?:def|class) +(\w+)|^(\w+) *=(?!=)", re.MULTILINE)
+# In characters: no released cell is as long.
+_LONG = 50_000
+_ELSEWHERE = "# {} is answered in another cell."
 # What nbgrader writes of a cell for grading; the rest (checksums) it renews itself.
 _MARKS = ("grade", "grade_id", "locked", "solution", "task", "points", "schema_version")
 
@@ -28,12 +34,13 @@ class ForeignNotebookError(ValueError):
     """A notebook that is not of the assignment at all."""
 
 
-def mend(notebook: NotebookNode, release: NotebookNode) -> list[str]:
+def mend(notebook: NotebookNode, release: NotebookNode, files: Iterable[str] = ()) -> list[str]:
     """Give a submitted notebook back what was lost of the released one, and drop what is double.
 
     Args:
         notebook: as submitted, of nbformat 4; it is changed.
         release: the students' version of the assignment.
+        files: names of documents that were handed in beside it.
 
     Returns:
         A sentence for each kind of thing that was mended; none for a notebook that was in order.
@@ -43,23 +50,39 @@ def mend(notebook: NotebookNode, release: NotebookNode) -> list[str]:
 
     """
     said = _tidy(notebook)
-    targets = _targets(release)
-    copies = _claims(notebook.cells, targets)
+    targets, defined = _targets(release), Definitions()
+    copies = _claims(notebook.cells, targets, defined)
     if not _count(targets, copies):
         raise ForeignNotebookError("it holds none of the checks and answers of the assignment")
-    kept = _choose(notebook, targets, copies, said)
+    pictures = written.attached(notebook.cells)
+    kept = _choose(notebook, targets, copies, defined, said)
+    _take_additions(notebook, targets, kept, said)
+    _gather(notebook, targets, kept, said)
     _mark(notebook, targets, kept, said)
-    _place(notebook, targets, kept, said)
+    _place(notebook, targets, kept, defined, said)
+    _complete(targets, kept, pictures, said)
+    _let_wait(notebook, targets, list(files), said)
     return said
 
 
 def held(notebook: NotebookNode, release: NotebookNode) -> int:
     """How many of the released notebook's checks and answers a submitted notebook has."""
-    notebook = copy.deepcopy(notebook)
-    _tidy(notebook)
     targets = _targets(release)
-    copies = _claims(notebook.cells, targets)
-    return _count(targets, copies)
+    return _count(targets, _untouched_claims(notebook, targets))
+
+
+def answered(notebook: NotebookNode, release: NotebookNode) -> int:
+    """How many answers of a submitted notebook are no longer as they were released."""
+    targets = _targets(release)
+    copies = _untouched_claims(notebook, targets)
+    return sum(t.answer and not all(map(t.is_unchanged, copies[t.key])) for t in targets)
+
+
+def _untouched_claims(notebook, targets):
+    """What `_claims` finds in a notebook that stays as it is."""
+    notebook = NotebookNode(cells=[copy.copy(cell) for cell in notebook.cells], metadata={})
+    _tidy(notebook)
+    return _claims(notebook.cells, targets, Definitions())
 
 
 def _count(targets, copies):
@@ -69,7 +92,7 @@ def _count(targets, copies):
 def note(sentences: Iterable[str]) -> NotebookNode:
     """The cell that tells student and instructor what was mended."""
     lines = [_HEADING, "", *(f"- {sentence}" for sentence in sentences)]
-    return nbformat.v4.new_markdown_cell("\n".join(lines), id=MENDED_ID)
+    return _cell("markdown", "\n".join(lines), MENDED_ID)
 
 
 def mended(notebook: NotebookNode) -> list[str]:
@@ -122,6 +145,10 @@ class _Target:
         return self.answer and not self.code
 
     @property
+    def text(self):
+        return _text(self.cell)
+
+    @property
     def is_check(self):
         return self.locked and self.code and bool(self.marks.get("grade"))
 
@@ -134,15 +161,15 @@ class _Target:
         return self.cell.cell_type == "code"
 
     def is_unchanged(self, cell):
-        return _text(cell) == _text(self.cell)
+        return _text(cell) == self.text
 
 
 def _targets(release):
     targets = [_Target(cell, number) for number, cell in enumerate(release.cells)]
-    check = None
+    check, defined = None, Definitions()
     for target in reversed(targets):
         if target.answer and target.code and not target.marks.get("grade"):
-            target.check, target.names = check, _bound(target.cell.source)
+            target.check, target.names = check, defined.of(target.cell.source)
         elif target.known and target.marks.get("grade"):
             check = target.number
     return targets
@@ -167,22 +194,21 @@ def _tidy(notebook):
             cell.id = ""
         else:
             taken.add(own)
+    free = _free_ids(taken)
     for cell in notebook.cells:
-        cell.id = cell.id or _free_id(taken)
+        cell.id = cell.id or next(free)
     if repeated:
         said.append("Cells that shared an id got ids of their own.")
     return said
 
 
-def _free_id(taken):
-    number = len(taken)
-    while f"cell-{number}" in taken:
-        number += 1
-    taken.add(f"cell-{number}")
-    return f"cell-{number}"
+def _free_ids(taken) -> Iterator[str]:
+    """Ids that no cell has."""
+    names = (f"cell-{number}" for number in itertools.count(1))
+    return (name for name in names if name not in taken)
 
 
-def _claims(cells, targets) -> dict[str, list[NotebookNode]]:
+def _claims(cells, targets, defined) -> dict[str, list[NotebookNode]]:
     """Id of each released cell → the submitted cells that are it or copies of it."""
     copies = {target.key: [] for target in targets}
     positions = {cell.id: position for position, cell in enumerate(cells)}
@@ -196,51 +222,77 @@ def _claims(cells, targets) -> dict[str, list[NotebookNode]]:
 
     def claim(target, found):
         for cell in found:
-            copies[target.key].append(free.pop(cell.id))
+            if cell.id in free:
+                copies[target.key].append(free.pop(cell.id))
 
     unmarked = [target for target in targets if not copies[target.key]]
     for target in unmarked:
         if target.key in free:
             claim(target, [free[target.key]])
     by_text: dict[tuple, list[NotebookNode]] = {}
-    for cell in free.values():
+    by_opening: dict[tuple, list[NotebookNode]] = {}
+    for cell in free.values() if unmarked else ():
         by_text.setdefault(_text(cell), []).append(cell)
+        by_opening.setdefault(_opening(cell), []).append(cell)
     for target in unmarked:
         # Stubs do not count: those of written answers are all alike, and one of a function may
         # stand beside the answer.
         if not copies[target.key] and not target.answer:
-            claim(target, [c for c in by_text.get(_text(target.cell), ()) if c.id in free])
+            claim(target, by_text.get(target.text, ()))
         if not copies[target.key] and target.is_check:
             # The call stands, with something of the student's behind it.
-            claim(target, [c for c in free.values() if _opening(c) == _opening(target.cell)][:1])
-    if any(target.names for target in unmarked):
-        bound = {cell.id: _bound(cell.source) for cell in free.values() if _is_code(cell)}
-        for target in unmarked:
-            # A cell with several definitions goes to the first; see `_restored` for the others.
-            claim(target, [free[i] for i in bound if i in free and bound[i] & target.names])
+            claim(
+                target, [c for c in by_opening.get(_opening(target.cell), ()) if c.id in free][:1]
+            )
+    # A stub that was left as it is, and the function in a cell of its own, is an answer as well.
+    open_ = [t for t in targets if t.names and all(map(t.is_unchanged, copies[t.key]))]
+    by_name: dict[str, list[NotebookNode]] = {}
+    for cell in free.values() if open_ else ():
+        for name in defined.of(cell.source) if _is_code(cell) else ():
+            by_name.setdefault(name, []).append(cell)
+    for target in open_:
+        # A cell with several definitions goes to the first; see `_restored` for the others.
+        claim(target, [c for name in sorted(target.names) for c in by_name.get(name, ())])
+    owner = _owners(targets, copies)
     for target in targets:
         if target.written and not copies[target.key]:
-            claim(target, _in_its_gap(cells, positions, target, targets, copies, free)[:1])
+            claim(target, filter(written.may_be_words, _around(cells, target, owner)))
     for found in copies.values():
         found.sort(key=lambda cell: positions[cell.id])
     return copies
 
 
-def _in_its_gap(cells, positions, target, targets, copies, free):
-    """Texts between the released cells that come before and after a written answer."""
-    at = {t.number: [positions[cell.id] for cell in copies[t.key]] for t in targets}
-    if not at.get(target.number - 1) and not at.get(target.number + 1):
+def _owners(targets, copies):
+    """Id of each submitted cell that was released → number of the released one."""
+    return {cell.id: target.number for target in targets for cell in copies.get(target.key, ())}
+
+
+def _around(cells, target, owner):
+    """Cells of the student's own that stand beside a released one, or where it would stand.
+
+    None, if neither it nor a neighbour is there: then nobody knows where that is.
+    """
+    at: dict[int, list[int]] = {}
+    for position, cell in enumerate(cells):
+        if cell.id in owner:
+            at.setdefault(owner[cell.id], []).append(position)
+    number = target.number
+    if not {number - 1, number, number + 1} & at.keys():
         return []
-    before = [max(at[number]) for number in range(target.number) if at[number]][-1:] or [-1]
-    after = [min(at[n]) for n in range(target.number + 1, len(targets)) if at[n]][:1]
-    gap = cells[before[0] + 1 : after[0] if after else len(cells)]
-    return [c for c in gap if c.id in free and c.cell_type == "markdown" and c.source.strip()]
+    before = max((n for n in at if n < number), default=None)
+    after = min((n for n in at if n > number), default=None)
+    start = 0 if before is None else max(at[before]) + 1
+    stop = len(cells) if after is None else min(at[after])
+    return [cell for cell in cells[start:stop] if cell.id not in owner]
 
 
-def _choose(notebook, targets, copies, said) -> dict[str, NotebookNode]:
-    """Keep one copy of each cell; the others go, or stay as plain cells if they hold work."""
+def _choose(notebook, targets, copies, defined, said) -> dict[str, NotebookNode]:
+    """Keep one copy of each cell; the others go, or stay if they hold work.
+
+    Those of an answer in words are joined; those of a function stay as plain cells.
+    """
     positions = {cell.id: position for position, cell in enumerate(notebook.cells)}
-    kept, dropped, dropped_names, plain_names = {}, set(), [], []
+    kept, dropped, dropped_names, plain_names, joined = {}, set(), [], [], []
     solution = {target.check: target for target in targets if target.check is not None}
     for target in targets:
         found = copies[target.key]
@@ -253,7 +305,7 @@ def _choose(notebook, targets, copies, said) -> dict[str, NotebookNode]:
                 else (),
                 default=len(positions),
             )
-            best = _best_answer(found, target, positions, limit)
+            best = _best_answer(found, target, positions, limit, defined)
         else:
             # A check comes after what it checks, which was chosen before it.
             answer = kept.get(solution[target.number].key) if target.number in solution else None
@@ -262,11 +314,17 @@ def _choose(notebook, targets, copies, said) -> dict[str, NotebookNode]:
         kept[target.key] = best
         if not target.known:
             continue
-        for cell in found:
-            if cell.id == best.id:
-                continue
-            double = target.locked or target.is_unchanged(cell) or cell.source == best.source
-            if double:
+        others = [cell for cell in found if cell is not best]
+        parts = {cell.source: cell for cell in found if not target.is_unchanged(cell)}
+        if target.written and len(parts) > 1:
+            written.move_into(best, parts.values())
+            dropped |= {cell.id for cell in others}
+            joined.append(_name(target))
+            continue
+        source = best.source
+        for cell in others:
+            if target.locked or target.is_unchanged(cell) or cell.source == source:
+                written.adopt(best, cell)
                 dropped.add(cell.id)
                 dropped_names.append(_name(target))
             else:
@@ -280,16 +338,98 @@ def _choose(notebook, targets, copies, said) -> dict[str, NotebookNode]:
             "Answered in several cells; the last before the check is the answer, and the others "
             f"stay as plain cells: {_listed(plain_names)}."
         )
+    if joined:
+        said.append(f"Answered in several cells, which were joined: {_listed(joined)}.")
     return kept
 
 
-def _best_answer(found, target, positions, limit):
+def _best_answer(found, target, positions, limit, defined):
     """Of several copies, what the check met when the notebook was run from top to bottom."""
     changed = [cell for cell in found if not target.is_unchanged(cell)]
-    defining = [cell for cell in changed if not target.names or _bound(cell.source) & target.names]
+    names = target.names
+    defining = [cell for cell in changed if not names or defined.of(cell.source) & names]
     in_time = [cell for cell in defining if positions[cell.id] < limit]
     choice = in_time or defining or changed
     return choice[-1] if choice else found[0]
+
+
+def _take_additions(notebook, targets, kept, said):
+    """Keep in cells of their own what a student wrote into locked ones, which become as released.
+
+    An editor other than Jupyter lets one add imports, or an answer below its task.
+    """
+    added, before, after = [], {}, {}
+    free = _free_ids({cell.id for cell in notebook.cells} | {target.key for target in targets})
+    for target in targets:
+        cell = kept.get(target.key)
+        if cell is None or not target.locked:
+            continue
+        pictures = cell.pop("attachments", None)
+        addition = "" if _is_as_once_released(target, cell) else _addition(target, cell.source)
+        if addition or pictures:
+            own = _cell(
+                "code" if target.code and addition else "markdown", addition or "", next(free)
+            )
+            written.adopt(own, {"attachments": pictures})
+            written.show_all(own)
+            # What was added to a check is run before it, as a function must be.
+            (before if target.is_check else after)[cell.id] = own
+            added.append(_name(target))
+        cell.source = target.cell.source
+    if before or after:
+        groups = ((before.get(c.id), c, after.get(c.id)) for c in notebook.cells)
+        notebook.cells = [cell for group in groups for cell in group if cell is not None]
+    if added:
+        said.append(f"Added to locked cells, and kept in cells of its own: {_listed(added)}.")
+
+
+def _is_as_once_released(target, cell):
+    """Whether a locked cell is as it was released, now or earlier; nbgrader left a checksum."""
+    marks = cell.metadata.get("nbgrader")
+    if _text(cell)[1] == target.text[1]:
+        return True
+    if target.cell.source.strip() in cell.source:
+        return False
+    try:
+        # Without a checksum it cannot be told.
+        return "checksum" not in marks or marks["checksum"] == compute_checksum(cell)
+    except (LookupError, TypeError, ValueError):
+        return "checksum" not in (marks or ())
+
+
+def _addition(target, source):
+    """What stands in a locked cell besides what was released."""
+    released = target.cell.source.strip()
+    if released in source:
+        rest = source.replace(released, "", 1)
+    elif target.code or len(source) > _LONG:
+        rest = source
+    else:
+        rest = "\n".join(line for line in source.splitlines() if line.strip() not in released)
+    tree = parsed(rest) if target.code else None
+    if tree and all(isinstance(node, ast.Expr) for node in tree.body):
+        # Nothing that other cells could use: a comment, or one more call of the check.
+        return ""
+    return rest.strip("\n")
+
+
+def _gather(notebook, targets, kept, said):
+    """Move what is written beside the cell of an answer, which was left as it was, into it."""
+    owner = _owners(targets, {key: [cell] for key, cell in kept.items()})
+    moved, names = set(), []
+    for target in targets:
+        answer = kept.get(target.key)
+        if not target.written or answer is None or not target.is_unchanged(answer):
+            continue
+        cells = [c for c in _around(notebook.cells, target, owner) if written.may_be_words(c)]
+        if cells or answer.get("attachments"):
+            written.move_into(answer, cells or [_cell("markdown", answer.source, "")])
+        if cells:
+            moved |= {cell.id for cell in cells}
+            names.append(_name(target))
+    notebook.cells = [cell for cell in notebook.cells if cell.id not in moved]
+    if names:
+        said.append(f"Answered beside its cell, and moved into it: {_listed(names)}.")
 
 
 def _mark(notebook, targets, kept, said):
@@ -309,9 +449,9 @@ def _mark(notebook, targets, kept, said):
             altered.append(_name(target))
         if cell.cell_type != target.cell.cell_type:
             turned.append(_name(target))
-            cell = kept[target.key] = notebook.cells[index] = _new_cell(
-                target, cell.source, cell.id, cell.metadata
-            )
+            new = _cell(target.cell.cell_type, cell.source, cell.id, cell.metadata)
+            written.adopt(new, cell)
+            cell = kept[target.key] = notebook.cells[index] = new
         for name in ("deletable", "editable"):
             cell.metadata.pop(name, None)
         cell.metadata.update(copy.deepcopy(target.cell.metadata))
@@ -326,29 +466,42 @@ def _mark(notebook, targets, kept, said):
     if strange:
         said.append("Grading metadata of another assignment was removed.")
     # An id that a plain cell has in the place of the released one goes to its owner.
-    taken = {cell.id for cell in notebook.cells} | {target.key for target in targets}
+    free = _free_ids({cell.id for cell in notebook.cells} | {target.key for target in targets})
     keep = {cell.id: key for key, cell in kept.items()}
     for cell in notebook.cells:
         if cell.id in keep:
             cell.id = keep[cell.id]
         elif cell.id in kept:
-            cell.id = _free_id(taken)
+            cell.id = next(free)
 
 
-def _place(notebook, targets, kept, said):
+def _place(notebook, targets, kept, defined, said):
     """Put back what is missing, and what stands where it cannot be run."""
     order = [target.key for target in targets]
     present = [cell.id for cell in notebook.cells if cell.id in kept]
     blocks = difflib.SequenceMatcher(None, order, present, autojunk=False).get_matching_blocks()
     fixed = {order[block.a + i] for block in blocks for i in range(block.size)}
     rank = {key: position for position, key in enumerate(present)}
-    missing, moved, restored = [], [], {}
+    missing, moved, restored, elsewhere = [], [], {}, []
+    names = {}
+    for cell in filter(_is_code, notebook.cells):
+        for name in defined.of(cell.source):
+            names.setdefault(name, []).append(cell.id)
     for target in targets:
-        if not target.known or target.key in fixed:
+        if not target.known:
+            continue
+        others = {i for name in target.names for i in names.get(name, ())} - {target.key}
+        if target.key in kept and others and target.is_unchanged(kept[target.key]):
+            kept[target.key].source = _ELSEWHERE.format(_name(target))
+            elsewhere.append(_name(target))
+        if target.key in fixed:
             continue
         if target.key not in kept:
             missing.append(_name(target))
-            restored[target.key] = _restored(target, notebook.cells)
+            restored[target.key] = copy.deepcopy(target.cell)
+            if others:
+                # A stub must not undo an answer.
+                restored[target.key].source = _ELSEWHERE.format(_name(target))
         elif target.locked or _is_late(target, targets, fixed, rank):
             # An answer that stands earlier than released works; it is left there.
             moved.append(_name(target))
@@ -368,6 +521,8 @@ def _place(notebook, targets, kept, said):
         for position in range(len(cells) + 1)
         for cell in (*before.get(position, ()), *cells[position : position + 1])
     ]
+    if elsewhere:
+        said.append(f"Left as released, and answered in another cell: {_listed(elsewhere)}.")
     if missing:
         said.append(f"Missing, and added back as released: {_listed(missing)}.")
     if moved:
@@ -382,17 +537,44 @@ def _is_late(target, targets, fixed, rank):
     return bool(behind) and rank[target.key] > behind[0]
 
 
-def _restored(target, cells):
-    """A released cell again; a stub must not undo an answer that stands elsewhere."""
-    cell = copy.deepcopy(target.cell)
-    if any(_bound(other.source) & target.names for other in cells if _is_code(other)):
-        cell.source = f"# This cell was missing; {_name(target)} is answered in another cell."
+def _complete(targets, kept, pictures, said):
+    """Find the pictures of answers again; Jupyter leaves them behind when a text is moved."""
+    lost = []
+    for target in targets:
+        if target.written and target.key in kept:
+            names = written.complete(kept[target.key], pictures)
+            lost += [f"{_name(target)} ({quoted(name)})" for name in names]
+    if lost:
+        said.append(f"Names a picture that is not in the notebook: {_listed(lost)}.")
+
+
+def _let_wait(notebook, targets, files, said):
+    """Have a person look where an answer in words is missing and may lie elsewhere."""
+    keys = {target.key for target in targets}
+    cells = {cell.id: cell for cell in notebook.cells}
+    reasons = []
+    if files:
+        reasons.append(f"beside the notebook lies {_listed(map(quoted, files))}")
+    if any(written.is_long(cell) for key, cell in cells.items() if key not in keys):
+        reasons.append("text of the student's own stands in other cells")
+    open_ = [t for t in targets if t.written and t.is_unchanged(cells[t.key])]
+    if not reasons or not open_:
+        return
+    why = " and ".join(reasons)
+    for target in open_:
+        cells[target.key].source += f"\n\n*Nothing is written here, but {why}.*"
+    names = _listed(_name(target) for target in open_)
+    said.append(f"Nothing is written, but {why}, so that a person decides: {names}.")
+
+
+def _cell(kind, source, cell_id, metadata=None):
+    # nbformat's functions would validate it.
+    cell = NotebookNode(
+        cell_type=kind, id=cell_id, source=source, metadata=metadata or NotebookNode()
+    )
+    if kind == "code":
+        cell.outputs, cell.execution_count = [], None
     return cell
-
-
-def _new_cell(target, source, cell_id, metadata):
-    new = nbformat.v4.new_code_cell if target.code else nbformat.v4.new_markdown_cell
-    return new(source, id=cell_id, metadata=metadata)
 
 
 def _unmark(cell):
@@ -412,7 +594,8 @@ def _is_code(cell):
 
 def _text(cell):
     """What two cells have in common that differ in white space only."""
-    return cell.cell_type, " ".join(cell.source.split())
+    source = cell.source
+    return cell.cell_type, source if len(source) > _LONG else " ".join(source.split())
 
 
 def _opening(cell):
@@ -420,23 +603,14 @@ def _opening(cell):
     return cell.cell_type, cell.source.lstrip().partition("\n")[0].partition("#")[0].strip()
 
 
-def _bound(source) -> frozenset[str]:
-    """Names that a cell defines, assigns or imports at its top level."""
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # Half of a function, or a line for IPython.
-        return frozenset(name for found in _BINDING.findall(source) for name in found if name)
-    names = set()
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            of = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {name.id for name in of if isinstance(name, ast.Name)}
-    return frozenset(names)
+def quoted(name: str) -> str:
+    """A name that a student chose, for a line of text."""
+    return f"`{plain(name)}`"
+
+
+def plain(name: str) -> str:
+    """The same without quotes."""
+    return "".join(c if c.isprintable() and c not in "`<>|" else "_" for c in name[:80])
 
 
 def _name(target):

@@ -1,0 +1,78 @@
+"""Which names code defines, found without running it and in bounded time.
+
+Python's own parser is exact, but takes a minute and gigabytes for megabytes of code. So it reads
+cells as people write them, up to a limit for the whole notebook; the rest is looked through for
+lines that begin with `def NAME`, `class NAME` or `NAME =`.
+"""
+
+import ast
+import re
+import warnings
+
+# In characters; no answer comes near the first.
+CELL_LIMIT = 20_000
+NOTEBOOK_LIMIT = 200_000
+# Possessive, so that nothing is tried twice.
+_BINDING = re.compile(r"^(?:async ++)?+(?:def|class) ++(\w++)|^(\w++) *+=(?!=)", re.MULTILINE)
+
+
+class Definitions:
+    """What the cells of one notebook define at their top level."""
+
+    def __init__(self):
+        self._left = NOTEBOOK_LIMIT
+        self._known: dict[str, frozenset[str]] = {}
+
+    def of(self, source: str) -> frozenset[str]:
+        """Names that some code defines, assigns or imports at its top level."""
+        if source not in self._known:
+            self._known[source] = self._find(source)
+        return self._known[source]
+
+    def _find(self, source):
+        tree = None
+        if len(source) <= min(CELL_LIMIT, self._left):
+            self._left -= len(source)
+            tree = parsed(source)
+        if tree is None:
+            return frozenset(name for found in _BINDING.findall(source) for name in found if name)
+        return frozenset(name for node in tree.body for name in _bound(node))
+
+
+def parsed(source: str) -> ast.Module | None:
+    """The syntax tree of code; None when it has none, or is too long to find out."""
+    if len(source) > CELL_LIMIT:
+        return None
+    try:
+        with warnings.catch_warnings():
+            # About a backslash in a text, say.
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # Half of a function, or a line for IPython.
+        return None
+
+
+def is_prose(source: str) -> bool:
+    """Whether what stands in a cell of code is none: no Python, or comments and texts alone."""
+    if not source.strip() or len(source) > CELL_LIMIT:
+        return False
+    tree = parsed(source)
+    if tree is None:
+        # What Python cannot read may be for IPython.
+        return not re.search(r"^\s*+[%!?]|\?\s*+$", source, re.MULTILINE)
+    return all(
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Name)
+        for node in tree.body
+    )
+
+
+def _bound(node):
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [target.id for target in targets if isinstance(target, ast.Name)]
+    return []
