@@ -14,7 +14,7 @@ from dgm_utils.grading import wire
 from dgm_utils.grading.exercise import Case
 from dgm_utils.grading.judge import make_task
 from dgm_utils.grading.marking import graded_on
-from dgm_utils.grading.observe import Observation, Raised, observe
+from dgm_utils.grading.observe import Observation, Raised, observe, tensors
 from dgm_utils.grading.sandbox import visible_modules
 
 VISIBLE = visible_modules(("dgm_utils.data",))
@@ -97,6 +97,7 @@ def test_an_observation_comes_back_whole():
         changed=(0,),
         raised=Raised("ValueError", "no", "x = 1"),
         timed_out=True,
+        hung=True,
         seconds=0.5,
         printed="hello",
         counts=((1, 3),),
@@ -104,7 +105,8 @@ def test_an_observation_comes_back_whole():
     )
     (back,), probe = wire.load_observations(wire.dump_observations([seen], seen))
     assert (back.foreign, back.changed, back.raised) == (seen.foreign, seen.changed, seen.raised)
-    assert (back.timed_out, back.seconds, back.printed) == (True, 0.5, "hello")
+    assert (back.timed_out, back.hung) == (True, True)
+    assert (back.seconds, back.printed) == (0.5, "hello")
     assert (back.counts, back.largest) == (seen.counts, seen.largest)
     assert back.gradients[0] is None and torch.equal(back.gradients[1], torch.ones(2))
     assert probe.printed == "hello"
@@ -128,7 +130,7 @@ def forged(**changes):
         ("", "not what a check writes"),
         ("[]", "not what a check writes"),
         (b"bytes", "not as bytes"),
-        ("[" * 100_000, "not what a check writes"),
+        ("[" * 40_000, "not what a check writes"),
         (
             forged(value={"tensor": "float64", "shape": [2**40], "device": "cpu", "data": ""}),
             "0 bytes",
@@ -142,13 +144,80 @@ def forged(**changes):
         (forged(gradients=["text"]), "gradient"),
         (forged(counts=[[0, -1]]), "whole number"),
         (forged(raised=["a", "b"]), "not what a check writes"),
-        (forged(printed=5), "text expected"),
+        (forged(printed=5), "text of at most"),
     ],
 )
 def test_what_is_no_observation_is_refused_with_a_reason(text, words):
     with pytest.raises(wire.WireError) as error:
         wire.load_observations(text)
     assert words in str(error.value)
+
+
+BIG = "9" * 4_000
+LONG = "x" * 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"value": {"list": list(range(10**6))}}, "more parts"),
+        ({"value": {"list": list(range(1_000))}}, "more parts"),
+        ({"value": {"dict": [[str(i), i] for i in range(300_000)]}}, "more parts"),
+        ({"value": LONG}, "at most"),
+        ({"value": {"float": LONG}}, "at most"),
+        ({"value": {"dict": [[LONG, 1]]}}, "at most"),
+        ({"value": int(BIG)}, "digits"),
+        ({"value": {"tensor": "int8", "shape": [0, int(BIG)], "device": "cpu", "data": ""}}, "who"),
+        ({"value": {"tensor": "int8", "shape": [2**40] * 9, "device": "meta", "data": ""}}, "not"),
+        ({"value": {"tensor": "int8", "shape": [1] * 99, "device": "cpu", "data": "AA=="}}, "axes"),
+        ({"value": {"tensor": "int8", "shape": [1], "device": LONG, "data": "AA=="}}, "at most"),
+        ({"printed": LONG}, "at most"),
+        ({"foreign": LONG}, "at most"),
+        ({"raised": ["ValueError", LONG, ""]}, "at most"),
+        ({"raised": ["ValueError", "", ""] * 10_000}, "not what"),
+        ({"seconds": float("nan")}, "seconds"),
+        ({"seconds": LONG}, "seconds"),
+        ({"largest": int(BIG)}, "whole number"),
+        ({"changed": list(range(100_000))}, "more parts"),
+    ],
+)
+def test_what_is_larger_than_any_record_is_refused_before_it_is_read(changes, words, monkeypatch):
+    """By its length and by what separates its parts, which are counted and not yet made."""
+    text = forged(**changes)
+    if words == "more parts" and text.count(",") > wire.SEPARATORS_LIMIT:
+        monkeypatch.setattr(wire.json, "loads", None)
+    with pytest.raises(wire.WireError) as error:
+        wire.load_observations(text)
+    assert words in str(error.value) and len(str(error.value)) <= 250
+
+
+def test_a_key_that_stands_twice_counts_once_and_the_last():
+    text = forged(printed="first").replace('"printed"', '"printed": "zeroth", "printed"')
+    assert wire.load_observations(text)[0][0].printed == "first"
+
+
+def test_a_result_that_is_too_large_travels_as_its_shape():
+    large = torch.zeros(wire.RESULTS_LIMIT // 8 + 1, dtype=torch.float64)
+    first, second = Observation(value=(torch.ones(2), [large])), Observation(value=torch.ones(2))
+    text = wire.dump_observations([second, first, second], second)
+    assert len(text) < 10_000
+    (before, back, after), probe = wire.load_observations(text)
+    assert torch.equal(before.value, torch.ones(2))
+    assert back.value[1][0].is_meta and back.value[1][0].shape == large.shape
+    # No right one is as large, so what comes after it need not be judged.
+    assert after.value.is_meta and probe.value.is_meta
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_right_records_are_far_from_every_limit(topic):
+    for exercise in EXERCISES_OF[topic]:
+        task = make_task(exercise)
+        seen = [observe(exercise.reference, case) for case in task.cases]
+        text = wire.dump_observations(seen, None)
+        assert not any(observation.foreign for observation in seen)
+        assert len(text) < wire.SIZE_LIMIT / 5
+        assert sum(map(text.count, ",[{")) < wire.SEPARATORS_LIMIT / 20
+        assert sum(t.nbytes for o in seen for t in tensors(o.value)) < wire.RESULTS_LIMIT / 5
 
 
 def test_the_loader_runs_no_code(tmp_path):

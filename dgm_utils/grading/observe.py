@@ -25,8 +25,9 @@ PRINTED_LIMIT = 2_000
 LINE_LIMIT = 100
 MESSAGE_LIMIT = 500
 NAME_LIMIT = 100
-# Parts of one result, in all its containers; how deep these nest; digits of a number.
-PARTS_LIMIT = 1_000
+# Parts of one result, in all its containers, of which right ones have a dozen; how deep these
+# nest; digits of a whole number.
+PARTS_LIMIT = 200
 DEPTH_LIMIT = 8
 DIGITS_LIMIT = 300
 
@@ -292,7 +293,8 @@ class _Parts:
             return self._refuse(f"{kind.__name__} of more parts than any answer has")
         # Its items as the type itself has them, whatever one that inherits from it makes of them.
         if kind is dict:
-            return {str(key): self.copy(item, depth + 1) for key, item in dict.items(value)}
+            items = [(str(key)[:NAME_LIMIT], item) for key, item in dict.items(value)]
+            return {key: self.copy(item, depth + 1) for key, item in items}
         return kind(self.copy(item, depth + 1) for item in kind.__iter__(value))
 
     def _refuse(self, name):
