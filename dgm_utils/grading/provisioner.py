@@ -25,6 +25,11 @@ class SandboxProvisioner(KernelProvisionerBase):
     jailed = Bool(True, help="whether kernels are jailed").tag(config=True)
     limits = Dict(LIMITS, help="what one kernel may use; see jail.limit").tag(config=True)
 
+    used: float = 0.0
+    """Processor seconds that the kernel's whole tree has used, as far as it was told."""
+    why: str = ""
+    """What the kernel had too much of when it was ended, in words; nothing if it ended itself."""
+
     _client = None
     _exit = None
 
@@ -64,10 +69,11 @@ class SandboxProvisioner(KernelProvisionerBase):
         self._client = socket.socket(socket.AF_UNIX)
         self._client.settimeout(30)
         self._client.connect(str(Path(self.folder) / "kernels" / "zygote"))
-        self._lines = self._client.makefile("rwb")
-        self._lines.write(json.dumps(request).encode() + b"\n")
-        self._lines.flush()
-        self.pid = json.loads(self._lines.readline())["pid"]
+        self._client.sendall(json.dumps(request).encode() + b"\n")
+        # Of lines that have been heard, the last is not complete yet.
+        self._heard, self.pid, self.used, self.why, self._exit = b"", None, 0.0, "", None
+        while self.pid is None and self._exit is None:
+            self._listen()
         self._client.setblocking(False)
         # A client that finds no socket tries again only after a tenth of a second.
         while not all((self._home / f"k-{n}").exists() for n in range(1, len(_SOCKETS))):
@@ -80,9 +86,21 @@ class SandboxProvisioner(KernelProvisionerBase):
         """None while the kernel runs, its exit status afterwards."""
         if self._exit is None and self._client:
             with contextlib.suppress(BlockingIOError):
-                said = self._client.recv(4096)
-                self._exit = json.loads(said)["exit"] if said else 1
+                while self._exit is None:
+                    self._listen()
         return self._exit
+
+    def _listen(self):
+        """Take in what the zygote says next: any number of lines, and a part of one."""
+        said = self._client.recv(65536)
+        if not said:
+            self._exit = 1
+        *lines, self._heard = (self._heard + said).split(b"\n")
+        for message in map(json.loads, lines):
+            self.pid = message.get("pid", self.pid)
+            self.used = message.get("used", self.used)
+            self.why = message.get("why", self.why)
+            self._exit = message.get("exit", self._exit)
 
     async def wait(self):
         """Wait for the end of the kernel."""
@@ -111,10 +129,7 @@ class SandboxProvisioner(KernelProvisionerBase):
 
     def _hang_up(self):
         if self._client:
-            # Closing alone would wait for the file that was made of the socket; the kernel would
-            # live on.
             with contextlib.suppress(OSError):
                 self._client.shutdown(socket.SHUT_RDWR)
-            self._lines.close()
             self._client.close()
             self._client, self._exit = None, -signal.SIGKILL if self._exit is None else self._exit

@@ -10,9 +10,10 @@ import atexit
 import contextlib
 import fcntl
 import importlib.util
+import json
 import os
 import shutil
-import site
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,19 +21,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dgm_utils.grading import mounts
 from dgm_utils.grading.errors import UserError
+from dgm_utils.grading.probe import SEEN
 
 # The half of this package that runs beside student code.
 _INSIDE = (
-    "calls",
-    "clock",
-    "exercise",
-    "inside",
-    "jail",
-    "neutral",
-    "observe",
-    "wire",
-    "zygote",
+    *("calls", "clock", "exercise", "inside", "jail", "neutral", "observe", "probe"),
+    *("seccomp", "warm", "watch", "wire", "zygote"),
 )
 _SHIM = '"""The check that observes."""\n\nfrom {inside} import check\n'
 
@@ -47,6 +43,8 @@ LIMITS = {
 }
 STARTUP_SECONDS = 120
 _PREFIX = "dgm-"
+# Bytes of a folder's path that leave enough for those of the sockets beneath it.
+_LONGEST = 64
 
 
 class SandboxError(UserError):
@@ -74,6 +72,8 @@ class Contents:
         checks: module from which the notebook imports `check`.
         may_import: modules of the course's package that the notebook may import.
         jailed: False leaves the machine unprotected from student code.
+        hidden: absolute paths that nothing inside may see, wherever they lie: the course's folder,
+            and where the gradebook is.
 
     """
 
@@ -91,12 +91,13 @@ class Sandbox:
         contents: what is inside.
 
     Raises:
-        SandboxError: when bubblewrap is missing or does not work here.
+        SandboxError: when bubblewrap is missing or does not work here, or when student code would
+            see answers inside.
 
     """
 
     def __init__(self, contents: Contents):
-        self._warm = _spare.pop(contents.jailed, None) or _Warm(contents.jailed)
+        self._warm = _take(contents)
         self.jailed, self.folder = contents.jailed, self._warm.folder
         try:
             _add_modules(self.folder / "course", contents.may_import)
@@ -123,23 +124,43 @@ class Sandbox:
         self._warm.close()
 
 
-def warm_up(jailed: bool = True, hidden=()) -> None:
+def warm_up(jailed: bool = True, hidden: tuple[str, ...] = ()) -> None:
     """Start the process of the next `Sandbox` now.
 
     It takes some seconds, in which the caller can do something else.
+
+    Args:
+        jailed: as in its `Contents`.
+        hidden: as in its `Contents`; if more is hidden there, another process is started.
 
     Raises:
         SandboxError: when bubblewrap is missing or does not work here.
 
     """
     if jailed not in _spare:
-        _spare[jailed] = _Warm(jailed)
+        _spare[jailed] = _Warm(jailed, hidden)
+
+
+def _take(contents):
+    """The spare process, if it is of the kind that is wanted, or another one."""
+    package = contents.checks.partition(".")[0]
+    hidden = {*contents.hidden, *_answers(package)}
+    if spare := _spare.pop(contents.jailed, None):
+        if not contents.jailed or hidden <= spare.hidden:
+            return spare
+        spare.close()
+    return _Warm(contents.jailed, tuple(hidden))
+
+
+def _answers(package):
+    (folder,) = importlib.util.find_spec(package).submodule_search_locations
+    return mounts.answers(package, Path(folder))
 
 
 class _Warm:
     """The process and its folder on disk, before it is known what will be inside."""
 
-    def __init__(self, jailed):
+    def __init__(self, jailed, hidden=()):
         if jailed and (reason := why_not()):
             raise SandboxError(
                 f"{reason}; without the sandbox student code could read the answers and change the "
@@ -147,6 +168,7 @@ class _Warm:
                 "protection; on Windows, grade in the Windows Subsystem for Linux."
             )
         _sweep()
+        self.hidden = {*hidden, *_answers(__package__.partition(".")[0])}
         self._make_folder()
         try:
             for name in ("kernels", "course"):
@@ -160,25 +182,23 @@ class _Warm:
 
     def _make_folder(self):
         # Another process's `_sweep` may take it for a leftover until it is locked; then there is a
-        # next one. Its name is short, because the path of a Unix socket has at most 107 bytes.
+        # next one.
         lock = None
         while lock is None:
-            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            lock = _lock(self.folder, "xb")
+            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_folder()))
+            lock = _lock(self.folder, new=True)
         self._lock = lock
 
     def _start(self, jailed):
-        kernels, course = self.folder / "kernels", self.folder / "course"
-        zygote = f"{__package__}.zygote"
-        arguments = [kernels / "zygote", self.folder / "tasks", "jailed" if jailed else "free"]
-        environment = _environment(course)
-        command = [sys.executable, "-m", zygote, *arguments]
+        kernels, course, tasks = (self.folder / name for name in ("kernels", "course", "tasks"))
+        environment, command, places = _environment(course), [], []
         if jailed:
-            inside = {kernels: "/run/dgm", course: "/course", self.folder / "tasks": "/tasks"}
-            home = "/home/student"
+            home, hidden = "/home/student", tuple(self.hidden)
             environment = _environment("/course") | {"HOME": home, "TMPDIR": home}
-            arguments = ["/run/dgm/zygote", "/tasks", "jailed"]
-            command = [*_bubblewrap(inside), sys.executable, "-m", zygote, *arguments]
+            command = _bubblewrap({kernels: "/run/dgm", course: "/course", tasks: "/tasks"}, hidden)
+            kernels, tasks, places = Path("/run/dgm"), "/tasks", mounts.places(hidden)
+        command += [sys.executable, "-m", f"{__package__}.warm", kernels / "zygote", tasks]
+        command += ["jailed" if jailed else "free", json.dumps(places)]
         self._log = self.folder / "log"
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
@@ -195,13 +215,15 @@ class _Warm:
         """Wait until it listens.
 
         Raises:
-            SandboxError: when it ended instead, or does not get that far.
+            SandboxError: when it ended instead, does not get that far, or has seen answers.
 
         """
         end = time.monotonic() + STARTUP_SECONDS
         while not (self.folder / "kernels" / "zygote").exists():
             if self.process.poll() is not None or time.monotonic() > end:
                 said = self._log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+                if self.process.returncode == SEEN:
+                    raise SandboxError(said[-1])
                 raise SandboxError(f"the sandbox did not start; its last words: {said[-1]}")
             time.sleep(0.01)
 
@@ -225,29 +247,52 @@ def _close_spare():
         _spare.popitem()[1].close()
 
 
+def _short_folder():
+    """Where sandboxes have their folders: the path of a Unix socket has at most 107 bytes."""
+    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if len(os.fsencode(folder)) <= _LONGEST and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise SandboxError(
+        f"the path of the temporary folder is longer than {_LONGEST} bytes: "
+        f"{tempfile.gettempdir()}; set TMPDIR to a shorter one"
+    )
+
+
 def _sweep():
     """Remove the folders of sandboxes whose owner was killed: the system has dropped their locks.
 
     A process id would not do, for another container that shares the folder has its own.
     """
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if lock := _lock(folder, "rb+"):
+    for folder in Path(_short_folder()).glob(f"{_PREFIX}*"):
+        if not _is_own(folder):
+            continue
+        if lock := _lock(folder):
             with lock:
                 _remove(folder)
         else:
-            # In use, somebody else's, or empty: its owner was killed before the lock, or after.
+            # In use, or empty: its owner was killed before the lock, or after.
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
-def _lock(folder, mode):
+def _is_own(folder):
+    """Whether it is a folder of this user's, and no link to one."""
+    with contextlib.suppress(OSError):
+        found = folder.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return False
+
+
+def _lock(folder, new=False):
     """The folder's lock as an open file, or None if it cannot be had."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_CREAT | os.O_EXCL if new else 0)
     with contextlib.ExitStack() as undo:
         try:
-            file = undo.enter_context(open(folder / "lock", mode))
+            number = os.open(folder / "lock", flags, 0o600)
+            file = undo.enter_context(open(number, "rb+", buffering=0))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # It may have been removed since it was opened.
-            if not os.path.samestat(os.fstat(file.fileno()), os.stat(folder / "lock")):
+            if not os.path.samestat(os.fstat(number), os.lstat(folder / "lock")):
                 return None
         except OSError:
             return None
@@ -256,9 +301,12 @@ def _lock(folder, mode):
 
 
 def _remove(folder):
-    """Remove a sandbox's folder, its lock last, so that `_sweep` finds what a kill has left."""
+    """Remove a sandbox's folder, its lock last, so that `_sweep` finds what a kill has left.
+
+    Nothing that a link leads to is removed.
+    """
     for path in folder.glob("*"):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         elif path.name != "lock":
             path.unlink(missing_ok=True)
@@ -306,6 +354,8 @@ def _environment(course):
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        # Nothing is compiled: that takes longer than the answer is given.
+        "TORCHDYNAMO_DISABLE": "1",
     }
 
 
@@ -313,34 +363,15 @@ def _card_files():
     return sorted(Path("/dev").glob("nvidia*"))
 
 
-def _bubblewrap(inside):
+def _bubblewrap(inside, hidden):
     """Bubblewrap's command line: what is mounted where, and nothing else."""
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
     command += ["--uid", "1000", "--gid", "1000", "--hostname", "grading"]
-    command += ["--tmpfs", "/tmp", "--tmpfs", "/home/student"]
-    for path in ("/usr", "/bin", "/lib", "/lib64", "/lib32", "/etc/alternatives", "/etc/fonts"):
-        command += ["--ro-bind-try", path, path]
-    command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    command += ["--ro-bind-try", "/etc/localtime", "/etc/localtime"]
-    # After /tmp, for Python's own folder may lie in there; a kernel then gets no /tmp of its own.
-    for path in dict.fromkeys((sys.base_prefix, sys.prefix)):
-        command += ["--ro-bind", path, path]
-    command += ["--remount-ro", "/tmp"]
-    # An installed copy of the course's package would hold the answers.
-    package = Path(__file__).resolve().parent.parent
-    if any(package.is_relative_to(path) for path in site.getsitepackages()):
-        command += ["--tmpfs", package, "--remount-ro", package]
-    command += ["--proc", "/proc", "--dev", "/dev"]
+    devices = None
     if os.environ.get("DGM_DEVICE", "").startswith("cuda"):
         # The driver wants to know of the machine, and to name its threads in a /proc that numbers
         # them as they do themselves; for root bubblewrap covers parts of /proc, see `jail.lead`.
-        command += ["--ro-bind", "/sys", "/sys"]
+        devices = _card_files()
         if os.getuid() == 0:
             command += ["--uid", "0", "--gid", "0", "--cap-add", "CAP_SYS_ADMIN"]
-        for path in _card_files():
-            command += ["--dev-bind-try", path, path]
-    # What could be written in /dev would be seen by all kernels, and fill the machine's memory.
-    command += ["--remount-ro", "/dev"]
-    for outer, inner in inside.items():
-        command += ["--bind" if inner == "/run/dgm" else "--ro-bind", outer, inner]
-    return [*command, "--remount-ro", "/", "--"]
+    return [*command, *mounts.arguments(inside, hidden, devices), "--"]

@@ -1,10 +1,11 @@
 """The warm process inside the sandbox: it has imported what notebooks need, and forks kernels.
 
-Run as `python -m ….zygote SOCKET TASKS jailed|free`. A client connects to the socket and sends one
-line of JSON, `{"folder": where the kernel's sockets shall be, "connection": {what Jupyter's
-connection file holds, the sockets' names relative to the folder}, "limits": {…}}`; it gets
-`{"pid": …}` back and, when the kernel has ended, `{"exit": status}`. A client that hangs up kills
-its kernel, so that no kernel outlives whoever wanted it.
+`warm` starts it. A client connects to the socket and sends one line of JSON, `{"folder": where the
+kernel's sockets shall be, "connection": {what Jupyter's connection file holds, the sockets' names
+relative to the folder}, "limits": {…}}`. It gets lines back: `{"pid": …}`, now and then
+`{"used": processor seconds of the kernel's whole tree}`, and, when the kernel has ended,
+`{"exit": status, "why": what it had too much of, or nothing}`. A client that hangs up kills its
+kernel, so that no kernel outlives whoever wanted it.
 
 It may be started before it is known what the sandbox will hold: the tasks and the modules that the
 notebook may import are there when the first client comes.
@@ -20,8 +21,9 @@ import selectors
 import signal
 import socket
 import sys
+import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -37,6 +39,7 @@ from traitlets import Dict
 from traitlets.config import Config
 
 from dgm_utils.grading import inside, jail, observe
+from dgm_utils.grading.watch import Process, Usage, Watch
 
 # The debugger takes longer to import than all else a kernel is made of, and nobody debugs here.
 sys.modules["debugpy"] = None
@@ -53,8 +56,8 @@ LATE = (
     "tornado.platform.asyncio",
     "zmq.utils.garbage",
 )
-# Seconds between two looks at what the kernels use.
-LOOK = 0.1
+# Seconds between two looks at what the kernels use, and how much more a client is told of.
+LOOK, TOLD = 0.1, 0.2
 # Private to each kernel, and in memory; a folder that holds Python itself must stay visible.
 WRITABLE = {
     folder: size
@@ -80,11 +83,32 @@ ipykernel.ipkernel.sys = _WithoutModules()
 
 @dataclass
 class _Kernel:
-    """A kernel that was forked: who wanted it, its process tree, and what it may use."""
+    """A kernel that was forked: who wanted it, what it may use, and what it has used.
+
+    Args:
+        client: the connection.
+        limits: as the client gave them.
+        inherited: bytes that were mapped before it was forked; beside its limit on memory.
+
+    """
 
     client: socket.socket
-    tree: str
     limits: dict
+    inherited: int
+    usage: Usage = field(default_factory=Usage)
+    told: float = 0.0
+    why: str = ""
+
+    def excess(self, processes: list[Process]) -> str:
+        """What its tree has too much of; nothing if all is well."""
+        limits = self.limits
+        if sum(p.memory for p in processes) > limits["memory"] + self.inherited:
+            return f"took more than {limits['memory'] / 2**30:g} GiB of memory"
+        if sum(p.threads for p in processes) > limits["processes"]:
+            return f"had more than {limits['processes']} processes and threads"
+        if self.usage.used > limits["cpu_seconds"]:
+            return f"took more than {limits['cpu_seconds']} seconds of processor time"
+        return ""
 
 
 class Zygote:
@@ -99,6 +123,7 @@ class Zygote:
 
     def __init__(self, path: str, tasks: str, jailed: bool):
         self._tasks, self._jailed = tasks, jailed
+        self._watch, self._looked = Watch() if jailed else None, time.monotonic()
         self._kernels: dict[int, _Kernel] = {}
         self._selector = selectors.DefaultSelector()
         self._server = socket.socket(socket.AF_UNIX)
@@ -119,7 +144,7 @@ class Zygote:
         while self._jailed or os.getppid() == parent:
             for key, _ in self._selector.select(LOOK if self._kernels else 1):
                 key.data(key.fileobj)
-            if self._jailed and self._kernels:
+            if self._jailed and time.monotonic() - self._looked >= LOOK:
                 self._look()
 
     def _accept(self, server):
@@ -128,11 +153,9 @@ class Zygote:
             request = json.loads(lines.readline())
         if self._tasks:
             self._get_ready()
-        limits = request["limits"]
-        if self._jailed:
-            limits["memory"] += jail.mapped()
-        pid, tree = self._fork(request)
-        self._kernels[pid] = _Kernel(client, tree, limits)
+        inherited = jail.mapped() if self._jailed else 0
+        pid = self._fork(request, inherited)
+        self._kernels[pid] = _Kernel(client, request["limits"], inherited)
         self._selector.register(client, selectors.EVENT_READ, lambda _: self._hang_up(pid))
         _tell(client, pid=pid)
 
@@ -148,11 +171,11 @@ class Zygote:
         gc.freeze()
         self._tasks = None
 
-    def _fork(self, request):
-        """A kernel; its process id and the name of its process tree, if it has its own."""
-        pid, tree = jail.fork_apart() if self._jailed else (os.fork(), "")
+    def _fork(self, request, inherited):
+        """A kernel; its process id."""
+        pid = jail.fork_apart() if self._jailed else os.fork()
         if pid:
-            return pid, tree
+            return pid
         # Nothing may return into the zygote's loop.
         try:
             signal.set_wakeup_fd(-1)
@@ -163,7 +186,9 @@ class Zygote:
             parent = 0 if self._jailed else os.getppid()
             os.chdir(request["folder"])
             if self._jailed:
-                _shut_in(request["folder"], request["limits"])
+                limits = request["limits"]
+                limits["memory"] += inherited
+                _shut_in(request["folder"], limits)
             start_kernel(request["connection"], home, parent)
         except BaseException:
             traceback.print_exc()
@@ -191,16 +216,36 @@ class Zygote:
             os.kill(pid, signal.SIGKILL)
 
     def _look(self):
-        """End the kernels whose processes are too many or too big.
+        """End the kernels whose trees have too much, and slow down those that are too busy.
 
         Limits of the system are for one process, and the one on their number does not hold for
         root.
         """
-        sizes = jail.sizes()
+        now = time.monotonic()
+        elapsed, self._looked = now - self._looked, now
+        try:
+            found = self._watch.look() if self._kernels else {}
+        except OSError as error:
+            # Nobody knows whose it is; what cannot be watched is not let run.
+            for pid in self._kernels:
+                self._end(pid, f"could not be watched ({error})")
+            return
         for pid, kernel in self._kernels.items():
-            held, limits = sizes.get(kernel.tree, ()), kernel.limits
-            if len(held) > limits["processes"] or sum(held) > limits["memory"]:
-                os.kill(pid, signal.SIGKILL)
+            # It may have ended, and not be buried yet.
+            processes = found.get(pid, {})
+            kernel.usage.add(processes, elapsed, self._watch)
+            if why := kernel.excess(processes.values()):
+                self._end(pid, why)
+            elif not kernel.usage.ration(processes):
+                self._end(pid, "did not let itself be slowed down")
+            if kernel.usage.used - kernel.told >= TOLD:
+                kernel.told = kernel.usage.used
+                _tell(kernel.client, used=round(kernel.told, 2))
+
+    def _end(self, pid, why):
+        kernel = self._kernels[pid]
+        kernel.why = kernel.why or why
+        os.kill(pid, signal.SIGKILL)
 
     def _bury(self, wake):
         with contextlib.suppress(BlockingIOError):
@@ -208,11 +253,14 @@ class Zygote:
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = found
-                client = self._kernels.pop(pid).client
+                kernel = self._kernels.pop(pid)
                 with contextlib.suppress(KeyError):
-                    self._selector.unregister(client)
-                _tell(client, exit=os.waitstatus_to_exitcode(status))
-                client.close()
+                    self._selector.unregister(kernel.client)
+                used = round(kernel.usage.used, 2)
+                exit_code = os.waitstatus_to_exitcode(status)
+                _tell(kernel.client, used=used)
+                _tell(kernel.client, exit=exit_code, why=kernel.why)
+                kernel.client.close()
 
 
 def _tell(client, **message):
@@ -224,7 +272,7 @@ def _shut_in(folder, limits):
     """Leave everything behind but the working directory, as a process that will be a kernel."""
     jail.isolate(os.path.dirname(folder), WRITABLE, with_proc=inside.on_a_card())
     jail.die_with_parent()
-    jail.give_up_rights()
+    jail.give_up_rights(with_card=inside.on_a_card())
     jail.limit(**limits, any_address=inside.on_a_card())
     # The log is a file outside, and all kernels share it.
     nowhere = os.open("/dev/null", os.O_WRONLY)
@@ -278,19 +326,29 @@ def start_kernel(connection: dict, home: str, parent: int = 0) -> None:
         config=Config(HistoryManager={"enabled": False}),
     )
     app.initialize()
+    # Who types exit() wants to leave, not to lose what the cells below are worth.
+    app.shell.ask_exit = lambda: None
+    app.shell.unobserve_all("exit_now")
     # The sockets are there, and nothing of the student's runs yet. In a jail there is no way back:
     # connections work, but no file can be left beside them.
     os.chdir(home)
     app.start()
 
 
-if __name__ == "__main__":
-    socket_path, tasks_path, option = sys.argv[1:]
-    if option == "jailed":
+def serve(path: str, tasks: str, jailed: bool) -> None:
+    """Get ready and serve clients until killed.
+
+    Args:
+        path: of the socket.
+        tasks: path of what `wire.dump_tasks` made.
+        jailed: whether kernels get namespaces and limits.
+
+    """
+    if jailed:
         jail.lead(with_proc=inside.on_a_card())
     if not inside.on_a_card():
         # With a card in sight autograd starts threads, and refuses to work after a fork.
         observe.warm_up()
     for name in LATE:
         importlib.import_module(name)
-    Zygote(socket_path, tasks_path, jailed=option == "jailed").run()
+    Zygote(path, tasks, jailed).run()
