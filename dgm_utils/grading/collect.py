@@ -1,14 +1,15 @@
 """Collect submissions from the archive that a learning platform gives: Moodle's or Canvas's zip.
 
 nbgrader's own extractor unpacks archives within archives, of any size. Here nothing is unpacked to
-disk but notebooks, under names that are made here, and nothing is read beyond a limit.
+disk but notebooks and, beside them, documents such as photos of an answer; under names that are
+made here, and nothing is read beyond a limit.
 """
 
 import io
 import os
 import re
+import unicodedata
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,18 +21,27 @@ from nbgrader.plugins import ExtractorPlugin
 from traitlets import Unicode
 
 from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.files import write_whole
+from dgm_utils.grading.files import read_file, write_whole
 from dgm_utils.grading.intake import (
+    DOCUMENTS,
     NOTEBOOK_LIMIT,
     REFUSED,
     SubmissionError,
     handed_in,
     too_large,
 )
+from dgm_utils.grading.mend import plain
 
-# All notebooks of one student, and the entries of one archive.
+# All that is kept of one student; all that is unpacked for that, archives within archives too; and
+# all that is unpacked of one archive.
 STUDENT_LIMIT = 5 * NOTEBOOK_LIMIT
+UNPACKED_LIMIT = 2 * STUDENT_LIMIT
+ARCHIVE_LIMIT = 100 * STUDENT_LIMIT
+# Files in one archive, and those of one student.
 ENTRIES_LIMIT = 50_000
+STUDENT_ENTRIES_LIMIT = 1_000
+# The time for a regular expression grows with the square of it.
+_LONGEST_NAME = 500
 _CHUNK = 65_536
 
 
@@ -51,6 +61,7 @@ class Handed:
         student: the platform's number of the student, which is the id for nbgrader.
         person: the name that stands before it.
         notebooks: file name → content.
+        documents: likewise, of what may be an answer in words.
         problems: why others of the files were not taken.
 
     """
@@ -58,6 +69,7 @@ class Handed:
     student: str
     person: str
     notebooks: dict[str, bytes] = field(default_factory=dict)
+    documents: dict[str, bytes] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -76,10 +88,8 @@ class CheckedExtractor(ExtractorPlugin):
             for handed in unpack(archive, self.names):
                 for problem in handed.problems:
                     self.log.warning("%s: %s", handed.student or archive.name, problem)
-                for name, content in handed.notebooks.items():
-                    path = Path(extracted_path, handed.student, name)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_whole(path, content)
+                for name, content in {**handed.notebooks, **handed.documents}.items():
+                    write_whole(Path(extracted_path, handed.student, name), content)
 
 
 def collect(
@@ -110,7 +120,11 @@ def collect(
                 done += [Collected("", problem, good=False) for problem in handed.problems]
                 continue
             folder = course.path("submitted", handed.student, assignment)
-            done.append(_put(handed, folder, assignment, replace))
+            try:
+                done.append(_put(handed, folder, assignment, replace))
+            except OSError as error:
+                problem = f"cannot be written to {folder}: {error.strerror}"
+                done.append(Collected(handed.student, problem, good=False))
             _name(gradebook, handed)
     return done
 
@@ -129,7 +143,8 @@ def unpack(archive: Path, names: str) -> Iterator[Handed]:
     try:
         with zipfile.ZipFile(archive) as opened:
             yield from _unpack(opened, re.compile(names))
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        # The last but one is zipfile's word for an archive of a later kind.
         reason = getattr(error, "strerror", None) or error
         raise CourseError(f"{archive} cannot be read as a zip file: {reason}") from error
     except SubmissionError as error:
@@ -141,29 +156,40 @@ def unpack(archive: Path, names: str) -> Iterator[Handed]:
 
 
 def _unpack(archive, names):
-    nobody, entries = Handed("", ""), {}
+    nobody, entries, budget = Handed("", ""), {}, _Budget(ARCHIVE_LIMIT)
     for info in _entries(archive):
-        match = names.fullmatch(info.filename)
+        short = len(info.filename) <= _LONGEST_NAME
+        match = names.fullmatch(info.filename) if short else None
         found = match.groupdict() if match else {}
         student = found.get("student_id") or ""
         # The id becomes the name of a folder.
         if not re.fullmatch(r"[\w@+-][\w.@+-]{0,99}", student):
             nobody.problems.append(
-                f"{info.filename!r} was left out: its name does not say whose it is, "
-                "see c.CheckedExtractor.names"
+                f"{info.filename[:_LONGEST_NAME]!r} was left out: its name does not say whose it "
+                "is, see c.CheckedExtractor.names"
             )
             continue
         name = found.get("file_id") or info.filename
         entries.setdefault(student, []).append((found.get("name") or "", name, info))
+    alike: dict[str, list[str]] = {}
+    for student in entries:
+        # Not all file systems tell such ids apart.
+        alike.setdefault(unicodedata.normalize("NFKC", student).casefold(), []).append(student)
+    doubtful = {student for same in alike.values() if len(same) > 1 for student in same}
     for student, files in sorted(entries.items()):
         persons = sorted({person for person, _, _ in files})
-        handed = Handed(student, persons[0])
+        handed = Handed(student, plain(persons[0]))
         if len(persons) > 1:
             # Nobody may add to another's submission by a name that looks like theirs.
             listed = ", ".join(map(repr, persons))
             handed.problems.append(f"several persons have this number, so none was taken: {listed}")
+        elif student in doubtful:
+            handed.problems.append("another id differs from it in capitals alone: none was taken")
+        elif len(files) > STUDENT_ENTRIES_LIMIT:
+            handed.problems.append(f"there are more than {STUDENT_ENTRIES_LIMIT:,} files")
         else:
-            _take(handed, archive, [(name, info) for _, name, info in files])
+            own = _Budget(UNPACKED_LIMIT, budget)
+            _take(handed, archive, [(name, info) for _, name, info in files], own)
         if not handed.notebooks and not handed.problems:
             listed = ", ".join(repr(name) for _, name, _ in files[:5])
             handed.problems.append(f"no notebook was handed in; there is {listed}")
@@ -172,64 +198,87 @@ def _unpack(archive, names):
         yield nobody
 
 
-def _entries(archive):
+class _Budget:
+    """Bytes that may still be unpacked, of one student and of all."""
+
+    def __init__(self, limit, of_all=None):
+        self._left, self._limit, self._of_all = limit, limit, of_all
+
+    def spend(self, size):
+        self._left -= size
+        if self._left < 0:
+            raise SubmissionError(f"more than {self._limit // 1_000_000:,} MB would be unpacked")
+        if self._of_all:
+            self._of_all.spend(size)
+
+
+def _entries(archive, limit=None):
     infos = [info for info in archive.infolist() if not info.is_dir()]
-    if len(infos) > ENTRIES_LIMIT:
-        raise SubmissionError(f"it holds more than {ENTRIES_LIMIT:,} files")
+    limit = limit or ENTRIES_LIMIT
+    if len(infos) > limit:
+        raise SubmissionError(f"it holds more than {limit:,} files")
     hidden = re.compile(r"(^|/)(\.(?!\.?/)|__MACOSX/)")
     return [info for info in infos if not hidden.search(info.filename.replace("\\", "/"))]
 
 
-def _take(handed, archive, files, depth=0):
-    """Read notebooks, also those in a zip file that the student handed in."""
+def _take(handed, archive, files, budget, depth=0):
+    """Read notebooks and documents, also those in a zip file that the student handed in."""
     for name, info in files:
         # Only the last part of a name is used, so that none leads out of the folder.
         name = PurePosixPath(name.replace("\\", "/")).name
         kind = PurePosixPath(name).suffix.lower()
         try:
-            if kind == ".ipynb":
-                _add(handed, name, _content(archive, info, name))
-            elif kind == ".zip" and depth == 0:
-                with zipfile.ZipFile(io.BytesIO(_content(archive, info, name))) as inner:
-                    _take(handed, inner, [(i.filename, i) for i in _entries(inner)], depth + 1)
+            if kind == ".zip" and depth == 0:
+                content = _content(archive, info, name, budget)
+                with zipfile.ZipFile(io.BytesIO(content)) as inner:
+                    inside = [(i.filename, i) for i in _entries(inner, STUDENT_ENTRIES_LIMIT)]
+                    _take(handed, inner, inside, budget, depth + 1)
+            elif ".ipynb" in name.lower():
+                _add(handed, handed.notebooks, name, _content(archive, info, name, budget))
+            elif kind in DOCUMENTS:
+                _add(handed, handed.documents, name, _content(archive, info, name, budget))
         except SubmissionError as error:
-            handed.problems.append(str(error))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            handed.problems.append(f"{name!r} is damaged: {error}")
+            handed.problems.append(f"{name!r} was left out: {error}")
         except (RuntimeError, NotImplementedError) as error:
             # zipfile's words for a file with a password, and for one of another program's making.
             handed.problems.append(f"{name!r} cannot be unpacked: {error}")
+        except Exception as error:
+            # zipfile meets what a student has bent with many kinds of exceptions.
+            handed.problems.append(f"{name!r} is damaged: {error}")
 
 
-def _content(archive, info, name):
+def _content(archive, info, name, budget):
     """A file of an archive. What the archive says of its size is not believed."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # zipfile unpacks other kinds without a bound on memory.
-        raise SubmissionError(f"{name!r} cannot be unpacked: make a zip file of the usual kind")
+        raise SubmissionError("it cannot be unpacked: make a zip file of the usual kind")
     content = bytearray()
     with archive.open(info) as file:
         while chunk := file.read(_CHUNK):
+            budget.spend(len(chunk))
             content += chunk
             if len(content) > NOTEBOOK_LIMIT:
-                raise SubmissionError(too_large(repr(name)))
+                raise SubmissionError(too_large("it"))
     return bytes(content)
 
 
-def _add(handed, name, content):
-    if content in handed.notebooks.values():
+def _add(handed, files, name, content):
+    if content in files.values():
         return
-    if len(content) + sum(map(len, handed.notebooks.values())) > STUDENT_LIMIT:
-        raise SubmissionError(
-            f"{name!r} was left out: all notebooks together are larger than "
-            f"{STUDENT_LIMIT // 1_000_000} MB"
-        )
-    stem = "".join(c if c.isprintable() and c not in '<>:"|?*' else "_" for c in name)[:-6]
-    stem, number = stem.lstrip(".")[:80] or "notebook", 1
-    free = f"{stem}.ipynb"
-    while free in handed.notebooks:
+    kept = sum(map(len, [*handed.notebooks.values(), *handed.documents.values()]))
+    if len(content) + kept > STUDENT_LIMIT:
+        limit = STUDENT_LIMIT // 1_000_000
+        raise SubmissionError(f"all notebooks together are larger than {limit} MB")
+    name = "".join(c if c.isprintable() and c not in '<>:"|?*' else "_" for c in name)
+    # `iwae.ipynb.txt` keeps both of its endings.
+    at = name.lower().find(".ipynb")
+    stem, kind = (name[:at], name[at:]) if at >= 0 else os.path.splitext(name)
+    stem, kind, number = stem.lstrip(".")[:80] or "notebook", kind[:20], 1
+    free = f"{stem}{kind}"
+    while free in files:
         number += 1
-        free = f"{stem} ({number}).ipynb"
-    handed.notebooks[free] = content
+        free = f"{stem} ({number}){kind}"
+    files[free] = content
 
 
 def _put(handed, folder, assignment, replace):
@@ -238,29 +287,34 @@ def _put(handed, folder, assignment, replace):
     problems = "; ".join(handed.problems)
     if not handed.notebooks:
         if not old:
-            folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / REFUSED, f"{problems}\n".encode())
         return Collected(handed.student, problems, good=False)
-    names = ", ".join(handed.notebooks)
+    names = ", ".join([*handed.notebooks, *handed.documents])
     also = f"; but {problems}" if problems else ""
-    if {path.name: path.read_bytes() for path in old} == handed.notebooks:
+    there = {path.name: _read(path) for path in old}
+    beside = {name: _read(folder / name) for name in handed.documents}
+    if (there, beside) == (handed.notebooks, handed.documents):
         return Collected(handed.student, f"unchanged: {names}{also}", good=not problems)
     if old and not replace:
-        there = ", ".join(path.name for path in old)
         return Collected(
             handed.student,
-            f"kept what is there, {there}, which differs: replace it, or remove {folder}{also}",
+            f"kept what is there, {', '.join(map(plain, there))}, which differs: replace it, or "
+            f"remove {folder}{also}",
             good=False,
         )
     # The copy of a renamed notebook goes with it.
-    for path in folder.glob("*"):
-        if path.suffix.lower() == ".ipynb" or path.name == REFUSED:
-            os.remove(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in handed.notebooks.items():
+    for path in [*old, folder / f"{assignment}.ipynb", folder / REFUSED]:
+        path.unlink(missing_ok=True)
+    for name, content in {**handed.documents, **handed.notebooks}.items():
         write_whole(folder / name, content)
     done = "replaced" if old else "collected"
     return Collected(handed.student, f"{done}: {names}{also}", good=not problems)
+
+
+def _read(path):
+    """The content of a file that is there; None where there is none that can be read."""
+    with suppress(OSError):
+        return read_file(path, NOTEBOOK_LIMIT)
 
 
 def _name(gradebook, handed):

@@ -8,25 +8,36 @@ lines that begin with `def NAME`, `class NAME` or `NAME =`.
 import ast
 import re
 import warnings
+from collections.abc import Iterable
 
 # In characters; no answer comes near the first.
 CELL_LIMIT = 20_000
 NOTEBOOK_LIMIT = 200_000
 # Possessive, so that nothing is tried twice.
-_BINDING = re.compile(r"^(?:async ++)?+(?:def|class) ++(\w++)|^(\w++) *+=(?!=)", re.MULTILINE)
+_BINDING = r"^(?:async ++)?+(?:def|class) ++({0})\b|^({0})\b *+=(?!=)"
 
 
 class Definitions:
-    """What the cells of one notebook define at their top level."""
+    """Which of some names the cells of one notebook define at their top level.
 
-    def __init__(self):
+    Args:
+        names: that are looked for.
+
+    """
+
+    def __init__(self, names: Iterable[str]):
+        self._names = frozenset(names)
+        names = "|".join(map(re.escape, sorted(self._names))) or r"(?!)"
+        self._binding = re.compile(_BINDING.format(names), re.MULTILINE)
         self._left = NOTEBOOK_LIMIT
         self._known: dict[str, frozenset[str]] = {}
 
     def of(self, source: str) -> frozenset[str]:
-        """Names that some code defines, assigns or imports at its top level."""
+        """Those that some code defines, assigns or imports at its top level."""
         if source not in self._known:
-            self._known[source] = self._find(source)
+            # Most cells have none of them anywhere.
+            mentioned = any(name in source for name in self._names)
+            self._known[source] = self._find(source) if mentioned else frozenset()
         return self._known[source]
 
     def _find(self, source):
@@ -35,8 +46,15 @@ class Definitions:
             self._left -= len(source)
             tree = parsed(source)
         if tree is None:
-            return frozenset(name for found in _BINDING.findall(source) for name in found if name)
-        return frozenset(name for node in tree.body for name in _bound(node))
+            found = {name for pair in self._binding.findall(source) for name in pair if name}
+        else:
+            found = bound(tree)
+        return found & self._names
+
+
+def bound(tree: ast.Module | None) -> frozenset[str]:
+    """Names that code defines, assigns or imports at its top level; none for what is no code."""
+    return frozenset(name for node in (tree.body if tree else ()) for name in _names(node))
 
 
 def parsed(source: str) -> ast.Module | None:
@@ -67,7 +85,7 @@ def is_prose(source: str) -> bool:
     )
 
 
-def _bound(node):
+def _names(node):
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):

@@ -49,8 +49,8 @@ _TIMESTAMP_LIMIT = 1000
 _DEEPEST, _MOST, _MOST_NOTEBOOKS = 20, 5_000, 20
 # What the course and nbgrader's exchange write into a submission's folder.
 _OURS = {TIMESTAMP, REFUSED, "submission_secret.txt"}
-# What one may hand in an answer in words as.
-_DOCUMENTS = frozenset(
+# What an answer in words may be handed in as.
+DOCUMENTS = frozenset(
     f".{kind}"
     for kind in (
         *("7z", "bmp", "djvu", "doc", "docx", "gif", "heic", "heif", "htm", "html", "jfif", "jpeg"),
@@ -358,7 +358,7 @@ def documents(folder: Path) -> list[str]:
     return [
         os.path.relpath(path, folder)
         for path in _files(folder)
-        if path.suffix.lower() in _DOCUMENTS and ".ipynb" not in path.name.lower()
+        if path.suffix.lower() in DOCUMENTS and ".ipynb" not in path.name.lower()
     ]
 
 

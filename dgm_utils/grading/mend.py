@@ -16,13 +16,15 @@ from nbformat import NotebookNode
 from nbgrader.utils import compute_checksum
 
 from dgm_utils.grading import written
-from dgm_utils.grading.definitions import Definitions, parsed
+from dgm_utils.grading.definitions import Definitions, bound, parsed
 
 MENDED_ID = "mended-before-grading"
 _HEADING = "**This notebook was mended before grading.**"
 
 # So many cells are named in a sentence.
 _LISTED = 8
+# Cells of an answer in words, in place of the one that was meant for it.
+_MOST_AROUND = 200
 # In characters: no released cell is as long.
 _LONG = 50_000
 _ELSEWHERE = "# {} is answered in another cell."
@@ -50,7 +52,8 @@ def mend(notebook: NotebookNode, release: NotebookNode, files: Iterable[str] = (
 
     """
     said = _tidy(notebook)
-    targets, defined = _targets(release), Definitions()
+    targets = _targets(release)
+    defined = _definitions(targets)
     copies = _claims(notebook.cells, targets, defined)
     if not _count(targets, copies):
         raise ForeignNotebookError("it holds none of the checks and answers of the assignment")
@@ -82,7 +85,11 @@ def _untouched_claims(notebook, targets):
     """What `_claims` finds in a notebook that stays as it is."""
     notebook = NotebookNode(cells=[copy.copy(cell) for cell in notebook.cells], metadata={})
     _tidy(notebook)
-    return _claims(notebook.cells, targets, Definitions())
+    return _claims(notebook.cells, targets, _definitions(targets))
+
+
+def _definitions(targets):
+    return Definitions(name for target in targets for name in target.names)
 
 
 def _count(targets, copies):
@@ -166,10 +173,10 @@ class _Target:
 
 def _targets(release):
     targets = [_Target(cell, number) for number, cell in enumerate(release.cells)]
-    check, defined = None, Definitions()
+    check = None
     for target in reversed(targets):
         if target.answer and target.code and not target.marks.get("grade"):
-            target.check, target.names = check, defined.of(target.cell.source)
+            target.check, target.names = check, bound(parsed(target.cell.source))
         elif target.known and target.marks.get("grade"):
             check = target.number
     return targets
@@ -283,7 +290,8 @@ def _around(cells, target, owner):
     after = min((n for n in at if n > number), default=None)
     start = 0 if before is None else max(at[before]) + 1
     stop = len(cells) if after is None else min(at[after])
-    return [cell for cell in cells[start:stop] if cell.id not in owner]
+    found = (cell for cell in cells[start:stop] if cell.id not in owner)
+    return list(itertools.islice(found, _MOST_AROUND))
 
 
 def _choose(notebook, targets, copies, defined, said) -> dict[str, NotebookNode]:

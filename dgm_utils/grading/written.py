@@ -5,10 +5,11 @@ beside that cell is moved into it; and where an answer may lie elsewhere, a line
 so, after which it waits for a person.
 """
 
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from nbformat import NotebookNode
 
@@ -16,6 +17,8 @@ from dgm_utils.grading.definitions import is_prose
 
 # Text of the student's own that is no answer by its place may still be one by its length.
 _AN_ANSWER = 40
+# Pictures that are looked for in one text.
+_MOST = 1_000
 # A name may hold parentheses, as browsers' copies do.
 _REFERENCE = re.compile(r"attachment:((?:[^\s()\"'<>\]]++|\([^\s()\"'<>\]]*+\))++)")
 
@@ -64,9 +67,9 @@ def adopt(cell: NotebookNode, other: NotebookNode) -> None:
 def show_all(cell: NotebookNode) -> None:
     """Show every picture that is attached to a cell and that its text does not name."""
     named = _named(cell.source)
-    for name in cell.get("attachments", {}):
-        if name not in named:
-            cell.source += f"\n\n![{_plain(name)}](attachment:{name})"
+    hidden = [name for name in cell.get("attachments", {}) if name not in named]
+    lines = (f"\n\n![{_plain(name)}](attachment:{quote(name)})" for name in hidden)
+    cell.source = "".join([cell.source, *lines]).lstrip("\n")
 
 
 def complete(cell: NotebookNode, pictures: dict[str, NotebookNode]) -> list[str]:
@@ -98,12 +101,13 @@ def attached(cells: Iterable[NotebookNode]) -> dict[str, NotebookNode]:
 
 
 def _named(source):
-    return dict.fromkeys(unquote(name) for name in _REFERENCE.findall(source))
+    found = itertools.islice(_REFERENCE.finditer(source), _MOST)
+    return dict.fromkeys(unquote(match[1]) for match in found)
 
 
 def _renamed(source, name, new):
     def reference(match):
-        return f"attachment:{new}" if unquote(match[1]) == name else match[0]
+        return f"attachment:{quote(new)}" if unquote(match[1]) == name else match[0]
 
     return _REFERENCE.sub(reference, source)
 
