@@ -313,6 +313,31 @@ def test_a_due_date_or_a_timestamp_that_was_put_right_counts(course):
     assert not penalties(course)["ann"]
 
 
+def test_a_time_that_became_unclear_after_grading_leaves_no_grade(course):
+    came = course.path("submitted", "ann", ASSIGNMENT) / "timestamp.txt"
+    before = came.read_text()
+    came.write_text("2026-03-02 20:00:00 CEST")
+    (ann,) = [g for g in grades(course, ASSIGNMENT)[0] if g.student == "ann"]
+    assert ann.value is None and "'2026-03-02 20:00:00 CEST'" in ann.remark
+    # No file means not late, whatever there was before.
+    came.unlink()
+    assert settle(course, ASSIGNMENT) == {}
+    came.write_text(before)
+
+
+@pytest.mark.parametrize("due", ["2026-03-01 20:00:00 CEST", "2026-03-01 7:00 PM", "01/03/2026"])
+def test_a_due_date_is_read_as_strictly_as_a_timestamp(course, due):
+    with course.api.gradebook as gradebook, pytest.raises(ValueError, match="write one such as"):
+        gradebook.update_or_create_assignment(ASSIGNMENT, duedate=due)
+
+
+def test_a_due_date_with_a_zone_is_read_as_one(course):
+    for due in ("2026-03-01 20:00:00 +0200", "2026-03-01T18:00 +0000", DUE):
+        with course.api.gradebook as gradebook:
+            gradebook.update_or_create_assignment(ASSIGNMENT, duedate=due)
+            assert str(gradebook.find_assignment(ASSIGNMENT).duedate) == "2026-03-01 18:00:00"
+
+
 def test_an_extension_counts(course):
     with course.api.gradebook as gradebook:
         gradebook.grant_extension(ASSIGNMENT, "ann", days=1)

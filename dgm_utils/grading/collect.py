@@ -25,6 +25,7 @@ from dgm_utils.grading.files import read_file, write_whole
 from dgm_utils.grading.intake import (
     DOCUMENTS,
     NOTEBOOK_LIMIT,
+    OURS,
     REFUSED,
     SubmissionError,
     handed_in,
@@ -275,7 +276,8 @@ def _add(handed, files, name, content):
     stem, kind = (name[:at], name[at:]) if at >= 0 else os.path.splitext(name)
     stem, kind, number = stem.lstrip(".")[:80] or "notebook", kind[:20], 1
     free = f"{stem}{kind}"
-    while free in files:
+    # A student does not write down when the submission came.
+    while free in files or free.lower() in OURS:
         number += 1
         free = f"{stem} ({number}){kind}"
     files[free] = content

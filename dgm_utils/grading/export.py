@@ -15,7 +15,7 @@ from nbgrader.api import Student
 
 from dgm_utils.grading.course import Course, CourseError
 from dgm_utils.grading.files import write_whole
-from dgm_utils.grading.late import settle
+from dgm_utils.grading.late import settle, unclear
 from dgm_utils.grading.report import field, read_class
 
 _PLAIN = ["student", "name", "points", "penalty", "grade", "max_grade", "remark"]
@@ -74,6 +74,7 @@ def grades(course: Course, assignment: str) -> tuple[list[Grade], float]:
     """
     layout, submissions = read_class(course, assignment)
     penalties = settle(course, assignment)
+    untimed = unclear(course, assignment, [s.student for s in submissions if s.graded])
     with course.api.gradebook as gradebook:
         rows = gradebook.db.query(Student.id, Student.first_name, Student.last_name)
         names = {student: " ".join(filter(None, name)) for student, *name in rows}
@@ -83,6 +84,8 @@ def grades(course: Course, assignment: str) -> tuple[list[Grade], float]:
         points, remark = None, s.reason
         if s.graded and s.waiting:
             remark = f"to be graded by hand: {', '.join(sorted(s.waiting))}"
+        elif s.student in untimed:
+            remark = untimed[s.student]
         elif s.graded and (points := s.points(parts)) is None:
             remark = f"not in the gradebook: run `dgm grade {assignment} --student {s.student}`"
         found.append(

@@ -48,7 +48,7 @@ _SAID = "dgm_said"
 _TIMESTAMP_LIMIT = 1000
 _DEEPEST, _MOST, _MOST_NOTEBOOKS = 20, 5_000, 20
 # What the course and nbgrader's exchange write into a submission's folder.
-_OURS = {TIMESTAMP, REFUSED, "submission_secret.txt"}
+OURS = {TIMESTAMP, REFUSED, "submission_secret.txt"}
 # What an answer in words may be handed in as.
 DOCUMENTS = frozenset(
     f".{kind}"
@@ -386,7 +386,7 @@ def _files(folder):
         if entry.is_file(follow_symlinks=False)
         and not entry.name.startswith(".")
         and not entry.name.lower().endswith(".ipynb")
-        and entry.name not in _OURS
+        and entry.name not in OURS
     )
 
 
@@ -404,7 +404,7 @@ def _candidates(folder):
     """
     try:
         with os.scandir(folder) as entries:
-            names = [e.name for e in entries if not e.name.startswith(".") and e.name not in _OURS]
+            names = [e.name for e in entries if not e.name.startswith(".") and e.name not in OURS]
     except OSError:
         return []
     kinds = {name: os.path.splitext(name)[1].lower() for name in sorted(names)}

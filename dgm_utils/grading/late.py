@@ -6,6 +6,7 @@ the written tasks come later, and a due date or a timestamp may be put right lat
 """
 
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 
 from nbgrader.api import MissingEntry
@@ -52,7 +53,12 @@ def settle(course: Course, assignment: str) -> dict[str, float]:
             return {}
         for submission in submissions:
             student = submission.student_id
-            submission.timestamp = _timestamp(course, assignment, student) or submission.timestamp
+            folder = course.path("submitted", student, assignment)
+            with suppress(SubmissionError):
+                # Without a file the submission is not late; without its folder nobody knows more.
+                submission.timestamp = (
+                    timestamp(folder) if folder.is_dir() else submission.timestamp
+                )
             for notebook in submission.notebooks:
                 notebook.late_submission_penalty = None
                 if submission.total_seconds_late > 0:
@@ -65,7 +71,21 @@ def settle(course: Course, assignment: str) -> dict[str, float]:
     return found
 
 
-def _timestamp(course, assignment, student):
-    with suppress(SubmissionError):
-        # `dgm grade` says so, and does not grade it.
-        return timestamp(course.path("submitted", student, assignment))
+def unclear(course: Course, assignment: str, students: Iterable[str]) -> dict[str, str]:
+    """Whose submission came at a time that cannot be read, so that no penalty is known.
+
+    Args:
+        course: the course folder.
+        assignment: its name.
+        students: who are asked about.
+
+    Returns:
+        Student → what is wrong.
+    """
+    found = {}
+    for student in students:
+        try:
+            timestamp(course.path("submitted", student, assignment))
+        except SubmissionError as error:
+            found[student] = str(error)
+    return found
