@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 from conftest import needs_sandbox
-from test_sandbox import data
+from test_sandbox import NOTHING, data
 
 from dgm_utils.grading import mounts, probe, sandbox
 from dgm_utils.grading.sandbox import Contents, Sandbox, SandboxError
 
 PACKAGE = Path(sandbox.__file__).parents[1]
-NOTHING = b"\x80\x04}."
 
 
 def contents(*hidden):

@@ -33,6 +33,8 @@ from dgm_utils.grading.provisioner import SandboxProvisioner
 from dgm_utils.grading.sandbox import Contents, Sandbox, SandboxError
 
 MARKER = "The kernel died"
+# What no task is dumped as.
+NOTHING = b"\x80\x04}."
 # Where a kernel may write; not where Python itself lies.
 PRIVATE = tuple(
     folder
@@ -308,6 +310,20 @@ def test_no_kernel_can_end_another(box):
         "setns(0, 0)",
         'chroot(b"/tmp")',
         "syscall(56, 0x10000011, 0, 0, 0, 0)",
+        # A thread with open files of its own.
+        "syscall(56, 0x10b00, 0, 0, 0, 0)",
+        # Memory that belongs to no process.
+        'memfd_create(b"x", 0)',
+        "shmget(0, 1048576, 0o1600)",
+        "semget(0, 1000, 0o1600)",
+        "msgget(0, 0o1600)",
+        # What all kernels share: the log of the system, and watches of files.
+        "klogctl(3, bytes(100), 100)",
+        "inotify_init1(0)",
+        "fanotify_init(0, 0)",
+        "syscall(206, 65536, bytes(8))",
+        "name_to_handle_at(-100, b'/', bytes(200), bytes(8), 0)",
+        "syscall(457, 0, 0, 0, 0, 0)",
     ],
 )
 def test_system_calls_that_reach_out_are_refused(box, call):
@@ -321,6 +337,109 @@ def test_system_calls_that_reach_out_are_refused(box, call):
         """,
     )
     assert errno_name(number) in ("EPERM", "ENOSYS")
+
+
+FAMILIES = """
+import errno, json, socket
+made = []
+for family in range(64):
+    for kind, protocol in ((socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 0), (socket.SOCK_RAW, 0),
+                           (socket.SOCK_STREAM, 132), (socket.SOCK_STREAM, 262),
+                           (socket.SOCK_RAW, 15), (socket.SOCK_RAW, 9)):
+        try:
+            socket.socket(family, kind, protocol).close()
+            made.append([family, protocol])
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
+                made.append([family, errno.errorcode[error.errno]])
+socket.socketpair()
+print(json.dumps(made))
+"""
+
+
+def test_sockets_are_of_the_families_that_lead_nowhere(box):
+    made = data(box, FAMILIES)
+    known = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
+    assert {family for family, _ in made} <= known
+    assert {said for _, said in made} <= {0, "EPERM", "ESOCKTNOSUPPORT"}
+
+
+SHARING = """
+import multiprocessing, subprocess, torch
+from torch.utils.data import DataLoader, TensorDataset
+fork = multiprocessing.get_context("fork")
+print(fork.Value("i", 3).value)
+with fork.Pool(2) as pool: print(pool.map(abs, [-1, -2]))
+loader = DataLoader(TensorDataset(torch.ones(64)), batch_size=8, num_workers=2)
+print(sum(batch[0].sum() for batch in loader).item())
+print(torch.ones(10).share_memory_().sum().item())
+print(subprocess.run("echo hello", shell=True, capture_output=True, text=True).stdout)
+"""
+
+
+def test_what_honest_notebooks_share_memory_with_works(box):
+    (said,) = run(box, SHARING, seconds=60)
+    assert said.split() == ["3", "[1,", "2]", "64.0", "10.0", "hello"]
+
+
+SHARED_MEMORY = """
+import json, mmap, os
+said = []
+try:
+    said.append(len(mmap.mmap(-1, 4096)))
+except OSError as error:
+    said.append(error.strerror)
+said.append(os.path.exists("/dev/zero"))
+files = 0
+for folder in FOLDERS:
+    try:
+        for number in range(100_000):
+            os.close(os.open(f"{folder}/{number}", os.O_CREAT))
+            files += 1
+    except OSError as error:
+        said.append(error.strerror)
+print(json.dumps([*said, files < 60_000]))
+"""
+
+
+def test_memory_that_no_process_is_seen_to_have_cannot_be_had(box):
+    source = f"FOLDERS = {PRIVATE}" + SHARED_MEMORY
+    full = [os.strerror(errno.ENOSPC)] * len(PRIVATE)
+    assert data(box, source, seconds=60) == [os.strerror(errno.ENOMEM), False, *full, True]
+
+
+# Waits for a letter on a terminal of its own; the other writes into every terminal that it finds.
+READING = """
+import os, select, tty
+end, own = os.openpty()
+tty.setraw(own)
+print(os.ttyname(own), sorted(os.listdir("/dev/pts")))
+ready, _, _ = select.select([own, end], [], [], 4)
+print("REACHED" if ready else "silence")
+"""
+WRITING = """
+import os, time
+for _ in range(30):
+    for number in range(16):
+        try:
+            os.write(os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY), b"evil")
+            print("REACHED")
+        except OSError: pass
+    time.sleep(0.1)
+"""
+
+
+def test_each_kernel_has_terminals_of_its_own(box):
+    said = []
+    thread = threading.Thread(target=lambda: said.extend(run(box, READING)))
+    thread.start()
+    until(lambda: len(processes(box)) > box.idle, "the reading kernel")
+    assert run(box, WRITING) == [""]
+    thread.join(60)
+    assert said == ["/dev/pts/0 ['0', 'ptmx']\nsilence\n"]
+    # IPython has commands write to a terminal.
+    (printed,) = run(box, "!tty && echo hello")
+    assert printed.split() == ["/dev/pts/0", "hello"]
 
 
 def errno_name(number):
@@ -423,6 +542,25 @@ def test_a_kernel_that_ends_itself_costs_only_its_cell(box):
     )
     assert said == ["", said[1], "5\n", "6\n"]
     assert said[1].startswith(f"KernelDied: {MARKER}")
+
+
+def test_who_types_exit_loses_nothing(box):
+    leaving = ("exit()", "quit()", "exit", "quit", "get_ipython().ask_exit()", "exit(0)")
+    later = "import time\ntime.sleep(1)\nprint(kept)"
+    said = run(box, "kept = 1", *leaving, later, "import sys\nsys.exit()", "print(kept + 1)")
+    assert said[1:5] == [""] * 4
+    assert "KernelDied" not in "".join(said)
+    assert said[-3].endswith("1\n") and said[-2].startswith("SystemExit") and said[-1] == "2\n"
+
+
+def test_what_is_compiled_answers_as_it_is_written(box):
+    source = """
+        import torch
+        @torch.compile
+        def f(x): return x.exp().sum()
+        print(f(torch.zeros(3)).item(), "torch._inductor.compile_fx" in __import__("sys").modules)
+        """
+    assert run(box, source, seconds=60) == ["3.0 False\n"]
 
 
 def test_a_loop_that_catches_everything_costs_only_its_cell(box):
@@ -583,7 +721,7 @@ def _run_until_it_breaks(box):
 
 @needs_sandbox
 def test_closing_ends_every_kernel_and_removes_the_folder():
-    contents = Contents(b"\x80\x04}.", "dgm_utils.exercises.iwae", ())
+    contents = Contents(NOTHING, "dgm_utils.exercises.iwae", ())
     with Sandbox(contents) as box:
         endless = threading.Thread(target=_run_until_it_breaks, args=(box,))
         endless.daemon = True
@@ -701,6 +839,59 @@ def test_what_killed_owners_left_is_removed_and_nothing_else(tmp_path, monkeypat
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dgm-in-use", "dgm-own"]
     assert (folders["in-use"] / "course").is_dir()
+
+
+def test_nothing_is_removed_through_a_link(tmp_path, monkeypatch):
+    kept, folder = tmp_path / "kept", tmp_path / "temporary"
+    for name in ("whole", "lock", "inner"):
+        (kept / name).mkdir(parents=True)
+        (kept / name / "notes").touch()
+    (kept / "whole" / "lock").touch()
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    # The folder itself, its lock, and what lies in it.
+    (folder / "dgm-whole").symlink_to(kept / "whole")
+    for name in ("lock", "inner", "fifo"):
+        (folder / f"dgm-{name}").mkdir()
+    (folder / "dgm-lock" / "lock").symlink_to(kept / "lock" / "notes")
+    (folder / "dgm-inner" / "lock").touch()
+    (folder / "dgm-inner" / "course").symlink_to(kept / "inner")
+    (folder / "dgm-inner" / "tasks").symlink_to(kept / "inner" / "notes")
+    os.mkfifo(folder / "dgm-fifo" / "lock")
+    before = sorted(kept.rglob("*"))
+
+    sandbox._sweep()
+
+    assert sorted(kept.rglob("*")) == before
+    assert not (folder / "dgm-inner").exists()
+    assert (folder / "dgm-whole").is_symlink() and (folder / "dgm-lock" / "lock").is_symlink()
+
+
+def test_another_user_s_folder_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("empty", "full"):
+        (tmp_path / f"dgm-{name}").mkdir()
+    (tmp_path / "dgm-full" / "lock").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    sandbox._sweep()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@needs_sandbox
+def test_the_temporary_folder_may_have_a_long_path(tmp_path, monkeypatch):
+    deep = tmp_path / ("x" * 75)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with Sandbox(Contents(NOTHING, "dgm_utils.exercises.iwae", ())) as box:
+        assert run(box, "print('hello')") == ["hello\n"]
+        assert not box.folder.is_relative_to(deep)
+
+
+def test_where_no_short_folder_is_the_message_says_what_to_set(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 75)
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    with pytest.raises(SandboxError, match=r"longer than 70 bytes: .*x; set TMPDIR to a shorter"):
+        sandbox._short_folder()
 
 
 def test_a_folder_that_is_being_removed_has_its_lock_until_the_end(tmp_path, monkeypatch):

@@ -30,8 +30,11 @@ class SandboxProvisioner(KernelProvisionerBase):
     why: str = ""
     """What the kernel had too much of when it was ended, in words; nothing if it ended itself."""
 
+    pid = None
     _client = None
     _exit = None
+    # The beginning of a line whose rest has not come yet.
+    _heard = b""
 
     @property
     def has_process(self):
@@ -70,7 +73,6 @@ class SandboxProvisioner(KernelProvisionerBase):
         self._client.settimeout(30)
         self._client.connect(str(Path(self.folder) / "kernels" / "zygote"))
         self._client.sendall(json.dumps(request).encode() + b"\n")
-        # Of lines that have been heard, the last is not complete yet.
         self._heard, self.pid, self.used, self.why, self._exit = b"", None, 0.0, "", None
         while self.pid is None and self._exit is None:
             self._listen()

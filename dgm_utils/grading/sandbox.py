@@ -33,18 +33,20 @@ _INSIDE = (
 _SHIM = '"""The check that observes."""\n\nfrom {inside} import check\n'
 
 GIB = 2**30
-# For one kernel, memory beyond what the zygote has mapped; see `jail.limit`.
+# For one kernel and all its processes, memory beyond what the zygote has mapped; see `jail.limit`,
+# and `watch` for the cores that it may have in the long run.
 LIMITS = {
     "memory": 4 * GIB,
     "cpu_seconds": 300,
+    "cores": 1.1,
     "processes": 128,
     "open_files": 256,
     "file_size": GIB // 4,
 }
 STARTUP_SECONDS = 120
 _PREFIX = "dgm-"
-# Bytes of a folder's path that leave enough for those of the sockets beneath it.
-_LONGEST = 64
+# Bytes of a folder's path that leave enough for a kernel's socket beneath it, which has 107 in all.
+_LONGEST = 107 - len("/dgm-12345678/kernels/tmp12345678/k-1")
 
 
 class SandboxError(UserError):
@@ -248,7 +250,7 @@ def _close_spare():
 
 
 def _short_folder():
-    """Where sandboxes have their folders: the path of a Unix socket has at most 107 bytes."""
+    """Where sandboxes have their folders, so that sockets in there can be named."""
     for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
         if len(os.fsencode(folder)) <= _LONGEST and os.access(folder, os.W_OK | os.X_OK):
             return folder
@@ -263,7 +265,8 @@ def _sweep():
 
     A process id would not do, for another container that shares the folder has its own.
     """
-    for folder in Path(_short_folder()).glob(f"{_PREFIX}*"):
+    places = dict.fromkeys((tempfile.gettempdir(), _short_folder()))
+    for folder in (found for place in places for found in Path(place).glob(f"{_PREFIX}*")):
         if not _is_own(folder):
             continue
         if lock := _lock(folder):

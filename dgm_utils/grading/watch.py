@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 _TICKS = os.sysconf("SC_CLK_TCK")
 # What Linux lets wait in one socket by default; each open file might be one.
 _WAITING = 212_992
-# Processor that a tree may have in the long run, in cores; beyond it, so many seconds at once.
-SHARE, BURST = 1.1, 0.25
+# Processor seconds that a tree may have at once beyond its share.
+BURST = 0.25
 # So often a tree may be seen running on although it was stopped.
 EVASIONS = 20
 
@@ -119,15 +119,17 @@ class Usage:
     """What one tree has used so far, and what it is due.
 
     Args:
+        cores: its share of the processor in the long run.
         used: processor seconds of all its processes, also those that have ended.
 
     """
 
+    cores: float
     used: float = 0.0
     _last: dict = field(default_factory=dict)
     # Seconds of processes that ended without anybody waiting for them.
     _lost: float = 0.0
-    # Seconds that it had beyond its share.
+    # Seconds that it had beyond its share; what it left is kept for a moment only.
     _debt: float = 0.0
     _stopped: set = field(default_factory=set)
     _evasions: int = 0
@@ -152,7 +154,7 @@ class Usage:
         spent = max(spent, min(fresh, len(os.sched_getaffinity(0))) * elapsed)
         if self._stopped and spent > elapsed / 2:
             self._evasions += 1
-        self._debt = max(self._debt + spent - SHARE * elapsed, 0.0)
+        self._debt = max(self._debt + spent - self.cores * elapsed, -BURST)
         self._last = processes
 
     def _unclaimed(self, ended, processes, watch):
@@ -178,7 +180,7 @@ class Usage:
             False when it runs on in spite of that.
 
         """
-        if self._debt > BURST or (self._stopped and self._debt):
+        if self._debt > BURST or (self._stopped and self._debt > 0):
             for process in processes.values():
                 if process.state not in "TtZX":
                     self._stopped.add(process.pid)

@@ -23,7 +23,7 @@ import socket
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -95,7 +95,7 @@ class _Kernel:
     client: socket.socket
     limits: dict
     inherited: int
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage
     told: float = 0.0
     why: str = ""
 
@@ -155,7 +155,8 @@ class Zygote:
             self._get_ready()
         inherited = jail.mapped() if self._jailed else 0
         pid = self._fork(request, inherited)
-        self._kernels[pid] = _Kernel(client, request["limits"], inherited)
+        limits = request["limits"]
+        self._kernels[pid] = _Kernel(client, limits, inherited, Usage(limits["cores"]))
         self._selector.register(client, selectors.EVENT_READ, lambda _: self._hang_up(pid))
         _tell(client, pid=pid)
 
@@ -186,9 +187,7 @@ class Zygote:
             parent = 0 if self._jailed else os.getppid()
             os.chdir(request["folder"])
             if self._jailed:
-                limits = request["limits"]
-                limits["memory"] += inherited
-                _shut_in(request["folder"], limits)
+                _shut_in(request["folder"], request["limits"], inherited)
             start_kernel(request["connection"], home, parent)
         except BaseException:
             traceback.print_exc()
@@ -268,12 +267,15 @@ def _tell(client, **message):
         client.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _shut_in(folder, limits):
+def _shut_in(folder, limits, inherited):
     """Leave everything behind but the working directory, as a process that will be a kernel."""
     jail.isolate(os.path.dirname(folder), WRITABLE, with_proc=inside.on_a_card())
     jail.die_with_parent()
     jail.give_up_rights(with_card=inside.on_a_card())
-    jail.limit(**limits, any_address=inside.on_a_card())
+    # A share of the processor is not the system's to limit.
+    own = {name: most for name, most in limits.items() if name != "cores"}
+    own["memory"] += inherited
+    jail.limit(**own, any_address=inside.on_a_card())
     # The log is a file outside, and all kernels share it.
     nowhere = os.open("/dev/null", os.O_WRONLY)
     os.dup2(nowhere, 1)
