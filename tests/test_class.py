@@ -91,6 +91,17 @@ def test_a_worker_that_dies_is_one_failed_submission(small, monkeypatch):
     assert [results[s].points for s in ("ann", "ben", "dan")] == [3, 3, 0]
 
 
+def die():
+    os._exit(1)
+
+
+def test_workers_that_cannot_start_are_no_submissions_fault(small, monkeypatch):
+    monkeypatch.setattr(autograde, "begin_worker", die)
+    with pytest.raises(CourseError, match="die while they start"):
+        graded(small)
+    assert not list((small.grading / "graded").rglob("*.json"))
+
+
 def test_what_ended_by_the_clock_on_the_wall_runs_once_more_alone(small, monkeypatch):
     asked, running = [], []
 

@@ -151,6 +151,7 @@ def _executed(records, crew, ahead):
             try:
                 record.keep(future.result())
             except BrokenExecutor:
+                crew.must_have_begun()
                 record.lose_worker()
             except Exception as error:
                 # Not remembered: it may be the machine's fault, and is tried again.
@@ -189,10 +190,26 @@ class _Crew:
             self._executor = self._start()
             return self._executor.submit(self.execute, text)
 
+    def must_have_begun(self):
+        """Whether a process that died can have died of a notebook.
+
+        Raises:
+            CourseError: when none has got so far; then no notebook is to blame.
+
+        """
+        if self._began and all(isinstance(f.exception(), BrokenExecutor) for f in self._began):
+            raise CourseError(
+                "the processes that execute notebooks die while they start: look at what they "
+                "wrote above, or at the machine's memory"
+            )
+
     def _start(self):
-        executor = self._stack.enter_context(
-            _connected(self._cluster) if self._cluster else _processes(self._jobs)
-        )
+        if self._cluster:
+            self._began = []
+            return self._stack.enter_context(_connected(self._cluster))
+        executor = self._stack.enter_context(_processes(self._jobs))
+        # Has each worker start, which would otherwise wait for the first notebook.
+        self._began = [executor.submit(os.getpid) for _ in range(self._jobs)]
         return executor
 
 
@@ -200,9 +217,6 @@ class _Crew:
 def _processes(jobs):
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, begin_worker) as executor:
-        for _ in range(jobs):
-            # Has a worker start, which would otherwise wait for the first notebook.
-            executor.submit(os.getpid)
         try:
             yield executor
         finally:
