@@ -31,6 +31,8 @@ from torch.distributions import (
 )
 from torch.utils.checkpoint import checkpoint
 
+from dgm_utils.models.densities import is_transformed
+
 
 class LinearGaussian:
     """The model `p(z) = N(0, I_L)`, `p(x|z) = N(W z + b, s² I_D)`, where all is known exactly.
@@ -336,6 +338,8 @@ def _in_chunks(function, rows, columns):
 
     Blocks above 32 MB go back to the system at once; smaller ones would fragment the heap.
     """
+    if is_transformed(rows):
+        return function(rows)
     pieces = rows.split(max(1, 2**23 // columns))
     return torch.cat([checkpoint(function, piece, use_reentrant=False) for piece in pieces])
 

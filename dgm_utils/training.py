@@ -75,7 +75,8 @@ def fit(
             learning rate, or of a weight in the loss.
         seed: of the order of the data and of the noise within loss; not of the model's weights.
         device: where model and batches go; None leaves the model where it is.
-        checkpoint: path of a file to write to, and to go on from when it exists.
+        checkpoint: path of a file to write to, and to go on from when it exists; its folder is made
+            when there is none.
         progress: show a bar.
 
     Returns:
@@ -84,7 +85,8 @@ def fit(
     Raises:
         FloatingPointError: when a loss or gradient is infinite or NaN; the weights are those
             before that step.
-        TypeError, ValueError: when an argument does not fit, or the checkpoint is of another run.
+        TypeError, ValueError: when an argument does not fit, or the checkpoint is of another run
+            or cannot be written; before the first step.
 
     """
     model = model if isinstance(model, nn.Module) else _Loose(model)
@@ -104,8 +106,12 @@ def fit(
     model.to(device)
     optimizer = torch.optim.Adam(parameters) if optimizer is None else optimizer(parameters)
     history, best = History(), None
-    if checkpoint is not None and Path(checkpoint).exists():
-        history, best = _read(Path(checkpoint), model, optimizer, seed, device)
+    if checkpoint is not None:
+        checkpoint = Path(checkpoint)
+        if checkpoint.exists():
+            history, best = _read(checkpoint, model, optimizer, seed, device)
+        if len(history.loss) < num_steps:
+            _check_writable(checkpoint)
 
     def evaluate():
         nonlocal best
@@ -157,7 +163,7 @@ def fit(
                     evaluate()
                     bar.set_postfix(loss=f"{number:.4g}", held_out=f"{history.held_out[-1][1]:.4g}")
                 if checkpoint is not None:
-                    _write(Path(checkpoint), model, optimizer, seed, history, best)
+                    _write(checkpoint, model, optimizer, seed, history, best)
     if best is not None:
         model.load_state_dict(best)
     return history
@@ -220,7 +226,7 @@ def _pick(data, rows, device):
 
 def _write(path, model, optimizer, seed, history, best):
     """A reader finds the old file or the new one, never half of one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial = _partial(path)
     content = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -238,7 +244,26 @@ def _write(path, model, optimizer, seed, history, best):
         partial.unlink(missing_ok=True)
 
 
+def _partial(path):
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
+
+
+def _check_writable(path):
+    """What would fail at the first save fails before the first step."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _partial(path).touch()
+        _partial(path).unlink()
+    except OSError as error:
+        raise ValueError(
+            f"checkpoint {path} cannot be written ({error.strerror}); give the path of a file in a "
+            "folder that you may write to"
+        ) from error
+
+
 def _read(path, model, optimizer, seed, device):
+    if not path.is_file():
+        raise ValueError(f"checkpoint must be the path of a file, but {path} is a folder or device")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
         found = content["seed"]

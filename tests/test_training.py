@@ -1,5 +1,6 @@
 """The training loop: it minimizes, stops for a reason, and resumes as if never disturbed."""
 
+import os
 import re
 
 import pytest
@@ -279,6 +280,41 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"run\.pt is damaged"):
         train(network(), checkpoint=path)
+
+
+def test_the_folder_of_a_checkpoint_is_made(tmp_path):
+    path = tmp_path / "runs" / "first" / "run.pt"
+    train(network(), num_steps=10, checkpoint=path)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (".", "checkpoint must be the path of a file, but .* is a folder"),
+        ("pipe", "checkpoint must be the path of a file, but .* is a folder or device"),
+        ("file/run.pt", r"run\.pt cannot be written \(.*\); give the path of a file in a folder"),
+        ("a" * 250, r"cannot be written \(File name too long\)"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_first_step(tmp_path, name, said):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=said):
+        train(network(), checkpoint=tmp_path / name, before_step=interrupt_at(0))
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    path = tmp_path / "run.pt"
+    train(network(), num_steps=10, checkpoint=path)
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "touch", refuse)
+    assert len(train(network(), num_steps=10, checkpoint=path).loss) == 10
+    with pytest.raises(ValueError, match=r"run\.pt cannot be written \(Permission denied\)"):
+        train(network(), num_steps=20, checkpoint=path)
 
 
 # Not a number

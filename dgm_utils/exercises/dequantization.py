@@ -101,8 +101,12 @@ def _log_pmf(mixture, x):
     """Exact log P(x) of a mixture of Gaussians, from distribution functions, in float64."""
     means, log_stds, logits = (p.detach().cpu().double() for p in mixture.parameters())
     x = x.cpu().double()[..., None, :]
-    low, high = (torch.special.ndtr((e - means) * torch.exp(-log_stds)) for e in (x, x + 1))
-    return torch.logsumexp(torch.log(high - low).sum(-1) + torch.log_softmax(logits, 0), -1)
+    low, high = ((e - means) * torch.exp(-log_stds) for e in (x, x + 1))
+    # The same mass on the other side: above the mean the difference is one of numbers near 1.
+    low, high = torch.where(low + high > 0, -high, low), torch.where(low + high > 0, -low, high)
+    # torch's ndtr is 0 below −9.
+    mass = (torch.erfc(-high / math.sqrt(2)) - torch.erfc(-low / math.sqrt(2))) / 2
+    return torch.logsumexp(torch.log(mass).sum(-1) + torch.log_softmax(logits, 0), -1)
 
 
 def _levels(draw, high, *shape, dtype=torch.int64):

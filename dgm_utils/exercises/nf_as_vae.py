@@ -125,7 +125,7 @@ def _affine(draw, num_dims):
 
 def _scaling(draw, num_dims, factor):
     """f(x) = factor · x."""
-    return Affine(draw, factor * torch.eye(num_dims), torch.zeros(num_dims))
+    return Affine(draw, factor * torch.eye(num_dims, dtype=torch.float64), [0.0] * num_dims)
 
 
 def _standard(draw, num_dims):
@@ -174,7 +174,7 @@ def _likelihood_cases(draw):
     yield random("a logistic base", b, d, _logistic)
     args = (draw.normal(b, d), _scaling(draw, d, 0.5), _gaussian(draw, d))
     yield Case("a flow that shrinks", args, (0, 1, 2))
-    x = draw.tensor(torch.linspace(-14, 14, 201))[:, None]
+    x = draw.tensor(torch.linspace(-14, 14, 201, dtype=torch.float64))[:, None]
     args = (x, Curved(draw, 1), _gaussian(draw, 1))
     yield Case("a line of data, one dimension", args, (0, 1, 2), {"cell": 28 / 200})
     yield random("one data point, one dimension", 1, 1, _logistic)
@@ -323,8 +323,8 @@ def _planar_cases(draw):
 
     # One dimension, and u against w: without the constraint the map folds.
     w = 0.8 + 0.4 * float(draw.uniform())
-    args = torch.linspace(-20, 20, 401)[:, None], [-3 / w], [w], 0.5 * float(draw.normal())
-    args = tuple(draw.tensor(arg) for arg in args)
+    line = torch.linspace(-20, 20, 401, dtype=torch.float64)[:, None]
+    args = tuple(draw.tensor(arg) for arg in (line, [-3 / w], [w], 0.5 * float(draw.normal())))
     yield Case("a line of z, w·u = −3", args, (0, 1, 2, 3), {"cell": 40 / 400})
 
     def random(name, b, latents):
@@ -847,8 +847,8 @@ def _decoder_cases(draw):
     yield random("a curved flow", b, d, _sigma(draw, 0.3, 0.8))
     yield random("a large σ", b, d, _sigma(draw, 3.0, 5.0))
     yield random("one data point, one dimension", 1, 1, _sigma(draw, 0.3, 0.8))
-    x = draw.tensor(torch.linspace(-9, 9, 181))[:, None]
-    z = draw.tensor(torch.full((181, 1), 0.3))
+    x = draw.tensor(torch.linspace(-9, 9, 181, dtype=torch.float64))[:, None]
+    z = draw.tensor([[0.3]] * 181)
     args = (x, z, Inverse(Curved(draw, 1)), _sigma(draw, 0.5, 0.7))
     yield Case("a line of data", args, (0, 1, 2), {"cell": 18 / 180})
     yield random("as many data points as dimensions", b, b, _sigma(draw, 0.3, 0.8))
@@ -1018,8 +1018,8 @@ def _encoder_cases(draw):
     yield Case("an affine flow, a large σ", (x, flow, sigma, noise), (0, 1, 3), facts)
 
     # q(z|x) of one x on a line of z.
-    noise = draw.tensor(torch.linspace(-8, 8, 81))[:, None]
-    x = draw.tensor(torch.full((81, 1), 0.4))
+    noise = draw.tensor(torch.linspace(-8, 8, 81, dtype=torch.float64))[:, None]
+    x = draw.tensor([[0.4]] * 81)
     args = (x, Curved(draw, 1), _sigma(draw, 0.3, 0.8), noise)
     yield Case("a line of noise, one dimension", args, (0, 1, 3), {"line": True})
     yield random("x without gradient, as in training", b, d, (1,))

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from dgm_utils.models.densities import standard_normal_log_prob
+from dgm_utils.models.densities import full_precision, is_transformed, standard_normal_log_prob
 from dgm_utils.models.flow import flow_log_likelihood
 from dgm_utils.validate import takes, whole_number
 
@@ -64,8 +64,10 @@ def rk4_adjoint(field, state, start, end, num_steps, parameters):
 
     Arguments and result as in `rk4`; gradients reach the tensors of `state` and those of
     `parameters`, which must name all that `field` is to be differentiated by. They cannot be
-    differentiated again.
+    differentiated again. Under `torch.func`, which can, it is `rk4` itself.
     """
+    if is_transformed(*state):
+        return rk4(field, state, start, end, num_steps)
     parameters = [p for p in parameters if p.requires_grad]
     return _Adjoint.apply(field, start, end, num_steps, len(state), *state, *parameters)
 
@@ -167,7 +169,7 @@ class ContinuousFlow(nn.Module):
             would in batch normalization.
         num_steps: steps of the solver, 4 evaluations of the field each.
         adjoint: gradients by the adjoint, in constant memory; else through the solver's steps,
-            which second derivatives and `torch.func` need.
+            which second derivatives need. `torch.func` takes these in either case.
 
     Raises:
         ValueError: when num_steps < 1.
@@ -205,6 +207,8 @@ class ContinuousFlow(nn.Module):
         return flow_log_likelihood(x, lambda x: self(x, noise), standard_normal_log_prob)
 
     def _solve(self, value, noise, start, end):
+        # The field is the density here: rounded to half precision, it is another one.
+        @full_precision
         def rates(t, z, log_det):
             # d log_det/dt = tr(∂f/∂z), whichever way t runs.
             if noise is None:

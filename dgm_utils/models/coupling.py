@@ -9,7 +9,7 @@ import itertools
 import torch
 from torch import nn
 
-from dgm_utils.models.densities import bounded
+from dgm_utils.models.densities import bounded, full_precision
 from dgm_utils.models.flow import Flow, StandardNormal
 from dgm_utils.validate import takes, whole_number
 
@@ -184,11 +184,13 @@ class Invertible1x1(nn.Module):
         lower, upper = self._factors()
         return self.permutation @ lower @ upper
 
+    @full_precision
     def forward(self, x):
         """Data → base, `(B, C)` or `(B, C, H, W)` → the same shape and `(B,)`."""
         z = torch.einsum("ij,bj...->bi...", self.weight(), self._checked(x))
         return z, self._log_det(x)
 
+    @full_precision
     def inverse(self, z):
         """Base → data, the same shapes."""
         lower, upper = self._factors()

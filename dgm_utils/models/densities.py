@@ -15,16 +15,21 @@ VampPrior) is where most of the time of such models goes, and where two things a
   computed in float64, whatever the arguments are. The error is some 1e-16·|z − m̄|²/s² nats, where
   m̄ is the average of the means: 1e-9 at s = 0.001.
 
+Under `torch.autocast` networks compute in half precision, whose three digits are 2 of 545 nats. So
+every density leaves autocast, and takes what a network gave it to float32: see `full_precision`.
+
 Sources: Kingma, Welling, "Auto-Encoding Variational Bayes" (2014), appendix B, for the KL;
 Kingma et al., "Improving Variational Inference with Inverse Autoregressive Flow" (2016), appendix
 C, and Salimans et al., "PixelCNN++" (2017), for the discretised logistic; Hoffman, Johnson, "ELBO
 surgery" (2016) and Tomczak, Welling, "VAE with a VampPrior" (2018) for the mean over N Gaussians.
 """
 
+import functools
 import math
 
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from dgm_utils.validate import takes
@@ -36,22 +41,55 @@ LOG_2PI = math.log(2 * math.pi)
 BLOCK = 2**17
 
 
+def full_precision(function):
+    """Decorate a function to leave autocast: it computes in the arguments' dtype, float32 at least.
+
+    It must call no network, which would leave autocast with it. An argument in half precision
+    becomes float32, and with it the result: log-densities need more than three digits.
+    """
+
+    @functools.wraps(function)
+    def precise(*args, **kwargs):
+        args = [_at_least_single(arg) for arg in args]
+        kwargs = {name: _at_least_single(arg) for name, arg in kwargs.items()}
+        tensors = filter(torch.is_tensor, [*args, *kwargs.values()])
+        device = next((tensor.device.type for tensor in tensors), "meta")
+        # Meta tensors have no numbers, and there is no autocast for them.
+        if device == "meta" or not torch.is_autocast_enabled(device):
+            return function(*args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return precise
+
+
+def _at_least_single(arg):
+    is_half = torch.is_tensor(arg) and arg.dtype in (torch.bfloat16, torch.float16)
+    return arg.float() if is_half else arg
+
+
+@full_precision
 def gaussian_log_prob(x, mean, log_var):
     """`log N(x; mean, diag exp(log_var))`, summed over the last axis."""
-    return -0.5 * ((x - mean) ** 2 * torch.exp(-log_var) + log_var + LOG_2PI).sum(-1)
+    # Divided by √s twice and then squared: 1/s² overflows early, and 0 · inf is not a number.
+    root = torch.exp(-0.25 * log_var)
+    return -0.5 * (((x - mean) * root * root) ** 2 + log_var + LOG_2PI).sum(-1)
 
 
+@full_precision
 def standard_normal_log_prob(z):
     """`log N(z; 0, I)`, summed over the last axis."""
     return -0.5 * (z**2 + LOG_2PI).sum(-1)
 
 
+@full_precision
 def gaussian_kl(mean, log_var):
     """`KL(N(mean, diag exp(log_var)) ‖ N(0, I))`, summed over the last axis."""
     # expm1 keeps the digits of exp(log_var) − 1 when q has almost reached the prior.
     return 0.5 * (mean**2 + torch.expm1(log_var) - log_var).sum(-1)
 
 
+@full_precision
 def bernoulli_log_prob(x, logits):
     """`log Π_d Bernoulli(x_d; sigmoid(logits_d))`, summed over the last axis; x is 0 or 1.
 
@@ -62,6 +100,7 @@ def bernoulli_log_prob(x, logits):
     return torch.einsum("...d,...d->...", x, logits) - F.softplus(logits).sum(-1)
 
 
+@full_precision
 def discretized_logistic_log_prob(x, mean, log_scale, num_levels):
     """`log P(x)` of grey levels under a logistic distribution, summed over the last axis.
 
@@ -73,14 +112,23 @@ def discretized_logistic_log_prob(x, mean, log_scale, num_levels):
     `σ(b) − σ(a) = σ(b) σ(−a) (1 − e^{a−b})` loses none: its logarithm is a sum of finite terms.
     """
     half_cell = 0.5 / (num_levels - 1)
+    # Where 1/s would be infinite, its product with 0 would be no number.
+    log_scale = log_scale.clamp(min=math.log(torch.finfo(log_scale.dtype).tiny))
     precision = torch.exp(-log_scale)
     log_below = F.logsigmoid((x + half_cell - mean) * precision)
     log_above = F.logsigmoid((mean - x + half_cell) * precision)
-    log_inside = log_below + log_above + torch.log(-torch.expm1(-2 * half_cell * precision))
+    log_inside = log_below + log_above + _log_one_minus_exp(math.log(2 * half_cell) - log_scale)
     log_prob = torch.where(x < half_cell, log_below, log_inside)
     return torch.where(x > 1 - half_cell, log_above, log_prob).sum(-1)
 
 
+def _log_one_minus_exp(log_y):
+    """`log(1 − exp(−y))`: where y rounds to 0 it is log y."""
+    y = torch.exp(log_y.clamp(min=-40))
+    return torch.where(log_y < -40, log_y, torch.log(-torch.expm1(-y)))
+
+
+@full_precision
 def bounded(raw, limit):
     """`limit · tanh(raw/limit)`: the identity near 0, never beyond ±limit.
 
@@ -90,12 +138,14 @@ def bounded(raw, limit):
     return limit * torch.tanh(raw / limit)
 
 
+@full_precision
 def log_mean_exp(log_values):
     """`log 1/K Σ_k exp(log_values_k)` over the first axis, `(K, ...) → (...)`."""
     return torch.logsumexp(log_values, 0) - math.log(len(log_values))
 
 
 @takes(z="M L", mean="N L", log_var="N L")
+@full_precision
 def pairwise_log_prob(z, mean, log_var):
     """`log N(z_m; mean_n, diag exp(log_var_n))` for all pairs, `(M, L), (N, L) ×2 → (M, N)`.
 
@@ -106,6 +156,7 @@ def pairwise_log_prob(z, mean, log_var):
 
 
 @takes(z="... L", mean="N L", log_var="N L")
+@full_precision
 def log_mean_gaussians(z, mean, log_var):
     """`log 1/N Σ_n N(z; mean_n, diag exp(log_var_n))`, `(..., L), (N, L) ×2 → (...)`.
 
@@ -113,7 +164,10 @@ def log_mean_gaussians(z, mean, log_var):
     blocks again instead of keeping them.
     """
     points, weights, offsets = _multiplied_out(z.reshape(-1, z.shape[-1]), mean, log_var)
-    log_sum = _LogSumExpOfProduct.apply(points, weights, offsets)
+    if is_transformed(points, weights, offsets):
+        log_sum = torch.logsumexp(torch.addmm(offsets, points, weights.T), 1)
+    else:
+        log_sum = _LogSumExpOfProduct.apply(points, weights, offsets)
     return (log_sum - math.log(len(mean))).to(z.dtype).reshape(z.shape[:-1])
 
 
@@ -175,10 +229,23 @@ def _num_rows(weights):
     return max(1, BLOCK // len(weights))
 
 
+def is_transformed(*tensors):
+    """Whether `torch.func` is at work, or forward mode on one of the tensors.
+
+    They go through torch's own operations, to any order, and not through what saves memory in
+    backward alone: there the whole matrix is made at once.
+    """
+    duals = (forward_ad.unpack_dual(tensor) for tensor in tensors)
+    active = torch._C._are_functorch_transforms_active()
+    return active or any(dual.tangent is not None for dual in duals)
+
+
 def in_blocks(function, rows, num_columns):
     """`function(rows)` in blocks of rows, `(M, ...) → (M,)`; backward computes each block again.
 
     For a function that holds a `(rows, num_columns)` matrix and reduces it to one number a row.
     """
+    if is_transformed(rows):
+        return function(rows)
     blocks = rows.split(max(1, BLOCK // num_columns))
     return torch.cat([checkpoint(function, block, use_reentrant=False) for block in blocks])

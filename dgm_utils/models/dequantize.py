@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dgm_utils.models.densities import bounded, standard_normal_log_prob
+from dgm_utils.models.densities import bounded, full_precision, standard_normal_log_prob
 from dgm_utils.validate import levels, takes, whole_number, within
 
 # Scales between e⁻⁵ and e⁵.
 LOG_SCALE_LIMIT = 5
 
 
+@full_precision
 def sigmoid_noise(eps, shift, log_scale):
     """`u = sigmoid(eps · exp(log_scale) + shift)` and `log q(u)` for eps ~ N(0, I).
 
@@ -43,6 +44,7 @@ def sigmoid_noise(eps, shift, log_scale):
     return torch.sigmoid(a), log_q
 
 
+@full_precision
 def log_sigmoid_slope(a):
     """`log |∂ sigmoid(a)/∂a| = log σ(a) + log σ(−a)`, summed over the last axis."""
     return (F.logsigmoid(a) + F.logsigmoid(-a)).sum(-1)

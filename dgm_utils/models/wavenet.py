@@ -231,7 +231,8 @@ def distillation_terms(student, teacher, z):
     x = scale_and_shift(z, student_mu, student_log_sigma)
     mu, log_sigma = teacher.net(x)
     variance_ratio = torch.exp(2 * (student_log_sigma - log_sigma))
-    error = (student_mu - mu) * torch.exp(-log_sigma)
+    # Under autocast both are in half precision, and so would their difference be.
+    error = (student_mu.to(x) - mu) * torch.exp(-log_sigma)
     cross_entropy = (log_sigma + 0.5 * (LOG_2PI + variance_ratio + error**2)).sum(1)
     entropy = (student_log_sigma + 0.5 * (LOG_2PI + 1)).sum(1)
     return cross_entropy, entropy
