@@ -15,6 +15,18 @@ import pytest
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.apps import ZipCollectApp
+from submissions import (
+    ANSWER,
+    PLAYED,
+    RELEASE,
+    TOPIC,
+    cell,
+    fill_in,
+    index,
+    marks,
+    read_released,
+    write,
+)
 from traitlets.config.loader import PyFileConfigLoader
 
 from dgm_utils.grading import collect as collecting
@@ -28,36 +40,15 @@ from dgm_utils.grading.mend import MENDED_ID, ForeignNotebookError, held, mend, 
 # Two files whose notebooks repeat ids are among what is bent here.
 pytestmark = pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
 
-TOPIC = "iwae"
-RELEASE = ROOT / "assignments" / TOPIC / f"{TOPIC}.ipynb"
-PLAYED = "iwae_bound"
-ANSWER = "def iwae_bound(log_w):\n    return log_w.logsumexp(0) - math.log(len(log_w))"
-
 
 @pytest.fixture(scope="module")
 def released():
-    return nbformat.read(RELEASE, as_version=4)
+    return read_released()
 
 
 @pytest.fixture
 def submitted(released):
-    """A notebook in which one function and one proof are answered."""
-    notebook = copy.deepcopy(released)
-    cell(notebook, f"{PLAYED}-solution").source = ANSWER
-    cell(notebook, "proof-monotone").source = "By Jensen."
-    return notebook
-
-
-def marks(c):
-    return c.metadata.get("nbgrader", {})
-
-
-def index(notebook, grade_id):
-    return next(i for i, c in enumerate(notebook.cells) if marks(c).get("grade_id") == grade_id)
-
-
-def cell(notebook, grade_id):
-    return notebook.cells[index(notebook, grade_id)]
+    return fill_in(released)
 
 
 def known(notebook):
@@ -444,11 +435,6 @@ def test_the_note_is_read_back(submitted):
 def folder(tmp_path):
     path = tmp_path / "submitted" / "ada" / TOPIC
     path.mkdir(parents=True)
-    return path
-
-
-def write(path, notebook):
-    path.write_text(notebook if isinstance(notebook, str) else nbformat.writes(notebook))
     return path
 
 

@@ -25,6 +25,7 @@ from traitlets.config.loader import PyFileConfigLoader
 from traitlets.log import get_logger
 
 from dgm_utils.grading import normalize
+from dgm_utils.grading.course import unusable
 from dgm_utils.grading.files import (
     as_text,
     read_file,
@@ -105,7 +106,8 @@ def take_in(folder: Path, assignment: str, release: Path) -> tuple[Path, Noteboo
 
 
 def _take_in(folder, assignment, released):
-    _refuse_id(folder.parent.name)
+    if why := unusable(folder.parent.name):
+        _refuse(why)
     _refuse_links(folder)
     timestamp(folder)
     wanted = folder / f"{assignment}.ipynb"
@@ -429,15 +431,6 @@ def _holds_cells(path):
 
 def _refuse(reason):
     raise SubmissionError(reason)
-
-
-def _refuse_id(student):
-    """The folder's name is an id to nbgrader, which strips it, and takes `*` for everybody."""
-    if student != student.strip() or not student.isprintable() or "*" in student:
-        _refuse(
-            f"the folder's name {quoted(student)} cannot be a student's id: take out blanks at its "
-            "ends, * and what cannot be printed"
-        )
 
 
 def _refuse_links(folder):
