@@ -84,4 +84,4 @@ def test_a_zone_knows_its_summer():
 def test_what_is_not_clear_is_an_error_that_says_what_to_write(written):
     with pytest.raises(ValueError, match="UTC") as caught:
         read_time(written)
-    assert repr(written) in str(caught.value) and "\n" not in str(caught.value)
+    assert repr(written[:40]) in str(caught.value) and "\n" not in str(caught.value)

@@ -179,7 +179,7 @@ def _chosen(paths, wanted, released):
         )
     elif chosen != wanted:
         said.append(f"Its file was named {quoted(chosen.name)}.")
-    said += [f"Not graded: {reason}." for path, reason in reasons.items() if path != chosen]
+    said += [f"Not graded: {why}." for path, why in reasons.items() if ".ipynb" in path.name]
     return chosen, said
 
 
@@ -516,4 +516,5 @@ def _listed(paths):
 
 
 def _line(said):
-    return " ".join(str(said).split("\n\n")[0].split())[:200]
+    line = " ".join(str(said).split("\n\n")[0].split())[:200]
+    return "".join(c if c.isprintable() else "_" for c in line)
