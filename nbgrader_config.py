@@ -4,6 +4,7 @@ import os
 
 # Puts into nbgrader what reads times strictly and copies files with care.
 import dgm_utils.grading.quirks  # noqa: F401
+from dgm_utils.grading.formgrader import guard
 
 c = get_config()  # noqa: F821 - nbgrader defines it when it reads this file
 
@@ -48,6 +49,8 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.LimitOutput",
     "dgm_utils.grading.gradebook.SaveTogether",
     "nbgrader.preprocessors.AssignLatePenalties",
+    # What stays of it is shown to an instructor, who is logged in.
+    "dgm_utils.grading.sanitize.Sanitize",
 ]
 # Once for each conversion, and not after each of its steps.
 c.Exporter.optimistic_validation = True
@@ -75,3 +78,6 @@ c.ZipCollectApp.downloaded_directory = "grading/downloaded"
 c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?P<student_id>[^/\\]+)[/\\](?P<file_id>[^/\\]+)"
 # Its page of the current configuration would show the address of the database with the password.
 c.FormgradeExtension.debug = False
+# What students handed in is shown on pages on which nothing of it acts.
+c.GenerateFeedback.exporter_class = "dgm_utils.grading.pages.FeedbackExporter"
+guard()
