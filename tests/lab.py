@@ -73,10 +73,9 @@ class Lab:
         shutil.rmtree(self.folder)
 
     def _log_in(self, about):
-        until(about.is_file, lambda: f"no server: {self.said()}")
-        found = json.loads(about.read_text())
+        found = until(lambda: _whole(about), lambda: f"no server: {self.said()}", 120)
         self.url, self.token = found["url"], found["token"]
-        until(self._answers, lambda: f"no answer: {self.said()}")
+        until(self._answers, lambda: f"no answer: {self.said()}", 120)
         # Sets the cookie that says who one is; the token is not needed again.
         self._session.get(f"{self.url}lab", params={"token": self.token}).raise_for_status()
         page = self._session.get(f"{self.url}formgrader")
@@ -105,6 +104,12 @@ class Lab:
 
     def said(self):
         return self.log.read_text(errors="replace")[-3000:]
+
+
+def _whole(path):
+    """What a JSON file holds, once it is written to its end."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        return json.loads(path.read_text())
 
 
 def environment():

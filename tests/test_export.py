@@ -3,6 +3,7 @@
 import csv
 import importlib
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from lab import environment
 
 from dgm_utils.cli import main
 from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.export import Grade, fill, grades
+from dgm_utils.grading.export import Grade, fill, grades, write_plain
 from dgm_utils.grading.late import PerDay, settle
+from dgm_utils.grading.tables import as_csv
 
 sys.path.append(str(ROOT))
 kills = importlib.import_module("benchmarks.kills")
@@ -141,6 +143,49 @@ def test_nothing_graded_is_said_in_one_line(tmp_path, capsys):
     assert "run `dgm grade small`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "  =1",
+        "\u00a0=1",
+        "＝1+1",
+        "﹣1",
+        "a;=1",
+        "a\t=1",
+        "a\n-1",
+        "a; ＋1",
+    ],
+)
+def test_no_spreadsheet_executes_what_others_wrote(tmp_path, formula):
+    write_plain(tmp_path / "grades.csv", [Grade(formula, formula, -1.5, 0.0, formula)], 6)
+    text = (tmp_path / "grades.csv").read_bytes().decode()
+    (row,) = list(csv.DictReader(io.StringIO(text, newline="")))
+    # A number of ours stays one.
+    assert row["points"] == "-1.5"
+    for entry in (row["student"], row["name"], row["remark"]):
+        for cell in re.split(r"[;\t\r\n]", entry.replace("\r\n", "\n")):
+            assert not re.match(r"\s*[=+\-@＝＋－﹣＠﹫]", cell), entry
+        assert entry.replace("'", "") == formula
+
+
+def test_ordinary_texts_stay_as_they_are():
+    texts = ["Zoë", "O'Hara-Smith", "a = b; c - d", "1+1", "photo.png; notes.txt"]
+    assert as_csv(texts, []) == "Zoë,O'Hara-Smith,a = b; c - d,1+1,photo.png; notes.txt\r\n"
+
+
+def test_what_was_not_written_is_said_beside_the_grade(course):
+    found = {g.student: g for g in grades(course, ASSIGNMENT)[0]}
+    assert found["ben"].remark == "left as released: question (0 points)"
+    assert found["ann"].remark == ""
+
+
 # ── Platforms' tables ────────────────────────────────────────────────────────────────────────────
 
 MOODLE = (
@@ -204,6 +249,41 @@ def test_moodles_worksheet_gets_its_grades_and_nothing_else(tmp_path):
     # A grade that stands there is not taken back.
     assert notes["1003"] == "keeps 1.00, which stands in the table"
     assert notes["1004"] == "has a grade and is not in the table"
+
+
+def test_a_grade_that_is_locked_is_kept_and_named(tmp_path):
+    locked = MOODLE.replace("- ,,6.00,Yes", "- ,2.00,6.00,No", 1)
+    path = table(tmp_path, locked)
+    filled = fill(path, ASSIGNMENT, FOUND, 6)
+    assert changed(cells(locked), cells(path.read_text())) == {(2, "Grade"): "2.5"}
+    assert dict(filled.notes)["1001"] == "has a grade and keeps what is there: it is locked"
+
+
+GERMAN = (
+    "ID;Vollständiger Name;E-Mail-Adresse;Status;Bewertung;Bestwertung;"
+    "Bewertung kann geändert werden;Zuletzt geändert (Abgabe);Feedback als Kommentar\r\n"
+    "Teilnehmer/in1001;Ada Lovelace;ada@example.org;Zur Bewertung abgegeben - ;;6,00;Ja;-;\r\n"
+    "Teilnehmer/in1002;Ben Blum;ben@example.org;Keine Abgabe - ;;6,00;Ja;-;\r\n"
+    "Teilnehmer/in1003;Cyd;cyd@example.org;Keine Abgabe - ;1,00;6,00;Nein;-;\r\n"
+)
+
+
+def test_a_table_of_another_language_says_what_to_name(tmp_path):
+    path = table(tmp_path, GERMAN, encoding="utf-8-sig")
+    with pytest.raises(CourseError, match="name that of the grades with --column"):
+        fill(path, ASSIGNMENT, FOUND, 6)
+    found = [*FOUND[:2], Grade("1003", "Cyd", 4.0)]
+    filled = fill(path, ASSIGNMENT, found, 6, column="Bewertung")
+    after = cells(path.read_bytes().decode("utf-8-sig"), ";")
+    assert changed(cells(GERMAN, ";"), after) == {(1, "Bewertung"): "4,33", (2, "Bewertung"): "2,5"}
+    assert (filled.by, filled.column) == ("ID", "Bewertung")
+    assert dict(filled.notes)["1003"] == "has a grade and keeps what is there: it is locked"
+
+
+def test_a_maximum_of_another_language_is_compared_too(tmp_path):
+    path = table(tmp_path, GERMAN)
+    with pytest.raises(CourseError, match="platform's maximum is 6,00: set it to 14"):
+        fill(path, ASSIGNMENT, FOUND, 14, column="Bewertung")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";"])
@@ -440,4 +520,4 @@ def test_other_cells_are_refused_with_the_way_around_and_that_leads_there(course
     found = {g.student: g for g in grades(course, ASSIGNMENT)[0]}
     assert found["ben"].value == 3
     # What a person gave went with the old grades, and that is said.
-    assert found["ann"].remark == "to be graded by hand: question"
+    assert found["ann"].remark.startswith("to be graded by hand: question; Grading metadata")

@@ -247,7 +247,12 @@ def test_nothing_acts_in_what_is_stored(course):
     """Whatever renders it."""
     cells = nbformat.read(course.notebook("autograded", ASSIGNMENT, "ann"), as_version=4).cells
     data = [o.data for cell in cells for o in cell.get("outputs", ()) if "data" in o]
-    texts = [markdown2html(cell.source) for cell in cells if cell.cell_type == "markdown"]
+    texts = [
+        # The renderer fails where a picture is missing.
+        markdown2html(cell.source.replace("attachment:", ""))
+        for cell in cells
+        if cell.cell_type == "markdown"
+    ]
     texts += [cell.source for cell in cells if cell.cell_type == "raw"]
     texts += [bundle["text/html"] for bundle in data if "text/html" in bundle]
     texts += [
@@ -283,8 +288,8 @@ def test_nothing_acts_where_submissions_are_graded(course, how):
                 "from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath\n"
                 "pages.sanitize = pages.clean_html = lambda found: found\n"
                 "pages.render_markdown = lambda source, attachments: MarkdownWithMath(\n"
-                "    renderer=IPythonRenderer(escape=False, attachments=attachments)\n"
-                ").render(source)\n"
+                "    renderer=IPythonRenderer(escape=False)\n"
+                ").render(source.replace('attachment:', ''))\n"
             )
     with Lab(course.root) as lab, new_page() as page:
         look(course, lab, page)

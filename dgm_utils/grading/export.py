@@ -16,11 +16,16 @@ from nbgrader.api import Student
 from dgm_utils.grading.course import Course, CourseError
 from dgm_utils.grading.files import write_whole
 from dgm_utils.grading.late import settle, unclear
-from dgm_utils.grading.report import field, read_class
+from dgm_utils.grading.report import read_class
+from dgm_utils.grading.tables import as_csv
 
 _PLAIN = ["student", "name", "points", "penalty", "grade", "max_grade", "remark"]
 # How Canvas names an assignment's column: its title and number.
 _CANVAS_COLUMN = re.compile(r"(?P<title>.*) \(\d+\)")
+_DECIMAL = re.compile(r"\d+[.,]\d+")
+# How Moodle says whether a grade can be changed, in the languages that we know of.
+_YES = {"yes", "ja", "oui", "sí", "sì", "sim", "tak", "kyllä", "ano", "igen", "evet", "да"}
+_NO = {"no", "nein", "nee", "nej", "nei", "non", "não", "nie", "ei", "ne", "nem", "hayır", "нет"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Grade:
         name: of the person, as far as it is known.
         points: for checks and written tasks; None when the grading is not complete.
         penalty: points taken off for being late.
-        remark: why there is no grade.
+        remark: why there is no grade, and what one should know of it.
 
     """
 
@@ -81,20 +86,21 @@ def grades(course: Course, assignment: str) -> tuple[list[Grade], float]:
     parts = {**layout.checks, **layout.written}
     found = []
     for s in submissions:
-        points, remark = None, s.reason
+        points, remark, more = None, s.reason, s.remarks()
         if s.graded and s.waiting:
             remark = f"to be graded by hand: {', '.join(sorted(s.waiting))}"
         elif s.student in untimed:
             remark = untimed[s.student]
         elif s.graded and (points := s.points(parts)) is None:
             remark = f"not in the gradebook: run `dgm grade {assignment} --student {s.student}`"
+            more = []
         found.append(
             Grade(
                 s.student,
                 names.get(s.student, ""),
                 points,
                 0.0 if points is None else penalties.get(s.student, 0.0),
-                remark,
+                "; ".join(filter(None, [remark, *more])),
             )
         )
     return found, sum(parts.values())
@@ -102,13 +108,10 @@ def grades(course: Course, assignment: str) -> tuple[list[Grade], float]:
 
 def write_plain(path: Path, found: list[Grade], most: float) -> None:
     """Write a table of our own: one row for each student, empty where there is no grade."""
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(_PLAIN)
-    for g in found:
-        row = [g.student, g.name, g.points, g.penalty or None, g.value, most, g.remark]
-        rows.writerow([field(value) for value in row])
-    write_whole(path, text.getvalue())
+    rows = [
+        [g.student, g.name, g.points, g.penalty or None, g.value, most, g.remark] for g in found
+    ]
+    write_whole(path, as_csv(_PLAIN, rows))
 
 
 def fill(
@@ -117,7 +120,8 @@ def fill(
     """Write grades into a table that Moodle or Canvas gave, and change nothing else in it.
 
     It is Moodle's *grading worksheet* of the assignment, or the *gradebook* that Canvas exports. A
-    student without a grade, and one who is excused, keeps what stands there.
+    student without a grade, one who is excused, and one whose grade is locked there, keeps what
+    stands there. A table whose titles are not English is read when the column is named.
 
     Args:
         path: the table.
@@ -144,10 +148,12 @@ def fill(
             notes += [(grade.student, f"keeps {there}, which stands in the table")] * bool(there)
         elif not row:
             notes.append((grade.student, "has a grade and is not in the table"))
+        elif table.is_locked(row):
+            notes.append((grade.student, "has a grade and keeps what is there: it is locked"))
         elif there.upper() in ("EX", "N/A"):
             notes.append((grade.student, f"has a grade and keeps {there}, the platform's own word"))
         else:
-            row[table.column] = f"{round(grade.value, 2):g}"
+            row[table.column] = table.number(grade.value)
             written += 1
     table.write()
     return Filled(written, key, table.header[table.column], notes)
@@ -178,12 +184,8 @@ class _Table:
             raise CourseError(f"{path} is not a table: {error}") from None
         self.header, self._rows = (rows[0] if rows else []), rows[1:]
         self._moodle = {"Identifier", "Grade"} <= set(self.header)
-        if not self._moodle and "ID" not in self.header:
-            raise CourseError(
-                f"{path} is neither Moodle's grading worksheet (with the columns Identifier and "
-                "Grade) nor Canvas's gradebook (with the columns Student and ID): export it in "
-                "English, or leave out --into and copy from the plain table"
-            )
+        # Known by its columns' titles; of another language we know what the user names.
+        self._foreign = not self._moodle and not {"Student", "ID"} <= set(self.header)
         for row in self._rows:
             row += [""] * (len(self.header) - len(row))
 
@@ -191,6 +193,9 @@ class _Table:
         """Where the grades go."""
         matches = [_CANVAS_COLUMN.fullmatch(name) for name in self.header]
         titles = {number: m["title"] for number, m in enumerate(matches) if m}
+        if self._foreign:
+            self._choose_foreign_column(title)
+            return
         if self._moodle:
             wanted = [self.header.index("Grade")]
         elif title:
@@ -205,11 +210,53 @@ class _Table:
             )
         (self.column,) = wanted
 
+    def _choose_foreign_column(self, title):
+        """In a table of another language, the one that is named; nothing else tells it."""
+        wanted = [number for number, name in enumerate(self.header) if title == name.strip()]
+        if len(wanted) != 1:
+            there = ", ".join(map(repr, self.header)) or "nothing"
+            raise CourseError(
+                f"{self.path} is neither Moodle's grading worksheet in English (with the columns "
+                "Identifier and Grade) nor Canvas's gradebook (with the columns Student and ID): "
+                "if its columns are in another language, name that of the grades with --column "
+                f"(in German --column Bewertung); there is {there}"
+            )
+        (self.column,) = wanted
+
+    def is_locked(self, row):
+        """Whether the platform takes no other grade for this student."""
+        if self._moodle and "Grade can be changed" in self.header:
+            return row[self.header.index("Grade can be changed")].strip().lower() == "no"
+        if not self._foreign:
+            return False
+        columns = range(len(self.header))
+        return any(row[n].strip().lower() in _NO for n in columns if self._says_yes_or_no(n))
+
+    def _says_yes_or_no(self, number):
+        said = {row[number].strip().lower() for row in self._rows} - {""}
+        return bool(said) and said <= _YES | _NO
+
+    def _maximum_beside_column(self):
+        """In Moodle's worksheet the maximum stands beside the grade, the same for everybody."""
+        there = {row[self.column + 1].strip() for row in self._rows if len(row) > self.column + 1}
+        return there if len(there) == 1 else set()
+
+    def number(self, value):
+        """A grade, with the table's own sign for decimals."""
+        text = f"{round(value, 2):g}"
+        if "." not in text:
+            return text
+        numbers = [cell for row in self._rows for cell in row if _DECIMAL.fullmatch(cell.strip())]
+        commas = sum("," in cell for cell in numbers)
+        return text.replace(".", ",") if commas > len(numbers) / 2 else text
+
     def compare_maximum(self, assignment, most):
         """Refuse points that would mean something else there."""
         there = set()
         if self._moodle and "Maximum Grade" in self.header:
             there = {row[self.header.index("Maximum Grade")] for row in self._rows}
+        elif self._foreign:
+            there = self._maximum_beside_column()
         elif not self._moodle:
             there = {r[self.column] for r in self._rows if "Points Possible" in r[0]}
         for text in there:
@@ -222,15 +269,20 @@ class _Table:
 
     def students(self, known):
         """The column whose entries are most of our ids, and student → row."""
-        if self._moodle:
+        if self._foreign:
+            columns = [name for n, name in enumerate(self.header) if n != self.column]
+        elif self._moodle:
             columns = ["Identifier", "Username", "ID number", "Email address"]
         else:
             columns = ["ID", "SIS User ID", "SIS Login ID"]
         found = {}
         for name in filter(self.header.__contains__, columns):
             number = self.header.index(name)
-            ids = ((row[number].strip().removeprefix("Participant "), row) for row in self._rows)
-            found[name] = {student: row for student, row in ids if student in known}
+            found[name] = {
+                student: row
+                for row in self._rows
+                for student in self._ids(row[number].strip()) & known
+            }
         name = max(found, key=lambda column: len(found[column]))
         if not found[name]:
             raise CourseError(
@@ -238,6 +290,11 @@ class _Table:
                 f"none of its columns {', '.join(found)}; is it the table of another course?"
             )
         return name, found[name]
+
+    def _ids(self, cell):
+        """What may be a student's id in a cell; Moodle writes a word before the number."""
+        numbered = re.fullmatch(r"\D*(\d+)" if self._foreign else r"Participant (\d+)", cell)
+        return {cell, numbered[1]} if numbered else {cell}
 
     def write(self):
         text = io.StringIO()

@@ -4,8 +4,6 @@ The page stands alone (no script, nothing loaded from elsewhere). What students 
 through a template that escapes everything; a policy in its head forbids scripts besides.
 """
 
-import csv
-import io
 import json
 import math
 from collections import defaultdict
@@ -15,11 +13,15 @@ from pathlib import Path
 
 from nbgrader.api import Assignment, BaseCell, Grade, SubmittedAssignment, SubmittedNotebook
 
-from dgm_utils.grading.autograde import FAILED, Result
+from dgm_utils.grading.autograde import FAILED, GRADED, MANUAL, Result
 from dgm_utils.grading.check import VERDICT_MIME
 from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.files import write_whole
-from dgm_utils.grading.report_page import check_points, printable, render
+from dgm_utils.grading.files import read_file, write_whole
+from dgm_utils.grading.report_page import check_points, render
+from dgm_utils.grading.tables import as_csv
+
+# Larger than any that grading writes.
+_LARGEST = 100_000_000
 
 
 def write_report(course: Course, assignment: str) -> tuple[Path, Path]:
@@ -74,6 +76,13 @@ class _Submission:
         scores = [self.scores.get(name) for name in names]
         return None if None in scores else math.fsum(scores)
 
+    def remarks(self) -> list[str]:
+        """What one should know of it beside its points, in sentences."""
+        if self.result is None:
+            return []
+        untouched = [f"left as released: {name} (0 points)" for name in self.result.untouched]
+        return [*untouched, *self.result.mended]
+
     def copies(self):
         """Exercises answered word for word with the reference."""
         if not self.has_notebook:
@@ -116,12 +125,13 @@ def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submissi
             continue
         try:
             cells = _cells(course.notebook("autograded", assignment, student))
-        except (OSError, ValueError, KeyError):
-            # Deleted, or a later run of nbgrader was killed while it wrote.
-            cells = []
-        submission.has_notebook = bool(cells)
-        submission.verdicts = _verdicts(cells, layout.checks)
-        submission.answers = _answers(cells)
+            submission.verdicts = _verdicts(cells, layout.checks)
+            submission.answers = _answers(cells)
+            submission.has_notebook = bool(cells)
+        except Exception:
+            # Deleted, or a later run of nbgrader was killed while it wrote, or a person changed it;
+            # the page names these students.
+            submission.verdicts, submission.answers = {}, {}
         if student in scores:
             submission.scores, submission.waiting = scores[student], tuple(waiting[student])
         else:
@@ -138,13 +148,30 @@ def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submissi
 def _read_result(course, assignment, student):
     path = course.grading / "graded" / assignment / f"{student}.json"
     try:
-        result = Result(**json.loads(path.read_text(encoding="utf-8"))["result"])
+        result = Result(**json.loads(read_file(path, _LARGEST))["result"])
+        _check(result)
     except FileNotFoundError:
         return _Submission(student, None, f"not graded yet: run `dgm grade {assignment}`")
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:
+        # Whatever is wrong with one record, the others are read.
         again = f"run `dgm grade {assignment} --student {student} --regrade`"
         return _Submission(student, None, f"its record cannot be read: {again}")
     return _Submission(student, result, result.reason)
+
+
+def _check(result):
+    """Raise ValueError unless a result that was read is one that grading writes."""
+    texts = [result.reason, *result.copies, *result.mended, *result.untouched]
+    texts += [text for pair in result.misconceptions for text in pair]
+    points = (result.points, result.max_points)
+    if not (
+        result.state in (GRADED, MANUAL, FAILED)
+        and all(isinstance(text, str) for text in texts)
+        and all(len(pair) == 2 for pair in result.misconceptions)
+        and all(p is None or (isinstance(p, int | float) and math.isfinite(p)) for p in points)
+        and (result.state == FAILED or None not in points)
+    ):
+        raise ValueError(f"no result: {result}")
 
 
 def _gradebook(course, assignment):
@@ -179,7 +206,7 @@ def _gradebook(course, assignment):
 
 def _cells(path):
     # nbformat's reader validates, which takes ten times as long.
-    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return json.loads(read_file(path, _LARGEST))["cells"]
 
 
 def _nbgrader(cell):
@@ -205,7 +232,13 @@ def _verdicts(cells, checks):
         if cell["cell_type"] == "code" and _nbgrader(cell).get("grade") and name in checks:
             for output in cell["outputs"]:
                 if verdict := output.get("data", {}).get(VERDICT_MIME):
-                    found[name] = verdict
+                    found[name] = {
+                        "passed": bool(verdict["passed"]),
+                        "kind": str(verdict["kind"]),
+                        "sentence": str(verdict["sentence"]),
+                        "misconception": str(verdict.get("misconception") or ""),
+                        "copied": bool(verdict.get("copied")),
+                    }
     return found
 
 
@@ -223,11 +256,10 @@ def _answers(cells):
 
 def _table(layout, submissions):
     """One row for each submission, a column for each exercise; what is not graded stays empty."""
-    text = io.StringIO()
-    rows = csv.writer(text)
     names = [*layout.checks, *layout.written]
-    about = ["student", "state", "reason", "points", "max_points"]
-    rows.writerow([*about, *names, "total", "max_total", "misconceptions", "copies"])
+    header = ["student", "state", "reason", "points", "max_points", *names]
+    header += ["total", "max_total", "misconceptions", "copies", "untouched", "mended"]
+    rows = []
     for s in submissions:
         row = [s.student, s.result.state if s.result else "not graded", s.reason]
         if s.graded:
@@ -237,17 +269,8 @@ def _table(layout, submissions):
             row += [s.scores.get(name) for name in names]
             row += [total, math.fsum({**layout.checks, **layout.written}.values())]
             row += [held, "; ".join(s.copies())]
+            row += ["; ".join(s.result.untouched), " ".join(s.result.mended)]
         else:
-            row += [None] * (6 + len(names))
-        rows.writerow([field(value) for value in row])
-    return text.getvalue()
-
-
-def field(value: object) -> str:
-    """What goes into a table: numbers short, and no text that a spreadsheet would execute."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        return f"{value:g}"
-    text = printable(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+            row += [None] * (8 + len(names))
+        rows.append(row)
+    return as_csv(header, rows)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from dgm_utils.grading.alike import alike_pairs
 from dgm_utils.grading.autograde import MANUAL
+from dgm_utils.grading.tables import readable
 
 # More pairs than this are not shown: who handed in the same notebook as ten others stands there.
 MOST_PAIRS = 40
@@ -49,6 +50,8 @@ def render(assignment, layout, submissions) -> str:
         misconceptions=_misconceptions(graded, layout),
         first_rows=FIRST_MISCONCEPTIONS,
         ungraded=[s for s in submissions if not s.graded],
+        untouched=_untouched(graded),
+        mended=[s for s in graded if s.result.mended],
         copies=_copies(graded, layout),
         pairs=[_shown(pair, answers) for pair in pairs[:MOST_PAIRS]],
         more_pairs=len(pairs[MOST_PAIRS:]),
@@ -95,6 +98,15 @@ def _misconceptions(graded, layout):
         for (exercise, name), held in found.items()
     ]
     return sorted(rows, key=lambda r: (-len(r["students"]), order.index(r["exercise"]), r["name"]))
+
+
+def _untouched(graded):
+    """Written task → students who left it as it was released."""
+    found = defaultdict(list)
+    for submission in graded:
+        for task in submission.result.untouched:
+            found[task].append(submission.student)
+    return dict(sorted(found.items()))
 
 
 def _copies(graded, layout):
@@ -209,28 +221,22 @@ def _svg(figure, name, said):
     return Markup(text.replace(_INK, "currentColor"))
 
 
-def printable(text):
-    """Text that can be written and read: no halves of characters, no control characters."""
-    text = text.encode("utf-8", "replace").decode()
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
-
-
 # ── The template ─────────────────────────────────────────────────────────────────────────────────
 
 
 def _sentence(text):
     """Escaped text with `backticks` turned into code, as the student saw it."""
-    parts = str(escape(printable(text))).split("`")
+    parts = str(escape(readable(text))).split("`")
     return Markup("".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts)))
 
 
 _ENVIRONMENT = Environment(
     autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_ENVIRONMENT.filters |= {"printable": printable, "sentence": _sentence}
+_ENVIRONMENT.filters |= {"readable": readable, "sentence": _sentence}
 _TEMPLATE = _ENVIRONMENT.from_string(
     """\
-{% macro who(student) %}<bdi>{{ student|printable }}</bdi>{% endmacro %}
+{% macro who(student) %}<bdi>{{ student|readable }}</bdi>{% endmacro %}
 {% macro list(students) %}
 {% for student in students %}{{ who(student) }}{{ ", " if not loop.last }}{% endfor %}
 {% endmacro %}
@@ -306,7 +312,7 @@ count here.</p>
 <th>not passed, by kind</th></tr>
 {% for e in exercises %}
 <tr><td><code>{{ e.name }}</code></td><td class="n">{{ e.worth }}</td><td class="n">{{ e.mean }}\
-</td><td class="n">{{ e.passed }} of {{ e.seen }}</td><td>{{ e.failed|printable }}</td></tr>
+</td><td class="n">{{ e.passed }} of {{ e.seen }}</td><td>{{ e.failed|readable }}</td></tr>
 {% endfor %}
 </table></div>
 {% if without_notebook %}
@@ -323,7 +329,7 @@ count here.</p>
 </tr>
 {% for m in misconceptions %}
 <tr><td class="n">{{ m.students|length }}</td><td><code>{{ m.exercise }}</code></td>
-<td><b>{{ m.name|printable }}</b>{% if m.sentence %}<br>
+<td><b>{{ m.name|readable }}</b>{% if m.sentence %}<br>
 {{ "For example: " if m.varies }}{{ m.sentence|sentence }}{% endif %}
 <details><summary>who</summary>{{ list(m.students) }}</details></td></tr>
 {% endfor %}
@@ -353,6 +359,36 @@ count here.</p>
 </table></div>
 {% else %}
 <p>Every submission was graded.</p>
+{% endif %}
+</section>
+
+<section>
+<h2>Written tasks left as released</h2>
+{% if untouched %}
+<p>These got 0 points without a person looking, because nothing was written.</p>
+<div class="wide"><table>
+<tr><th>task</th><th>students</th></tr>
+{% for task, students in untouched.items() %}
+<tr><td><code>{{ task|readable }}</code></td><td>{{ list(students) }}</td></tr>
+{% endfor %}
+</table></div>
+{% else %}
+<p>None.</p>
+{% endif %}
+</section>
+
+<section>
+<h2>Mended before grading</h2>
+{% if mended %}
+<div class="wide"><table>
+<tr><th>student</th><th>what was mended</th></tr>
+{% for s in mended %}
+<tr><td>{{ who(s.student) }}</td><td>{% for said in s.result.mended %}{{ said|sentence }}\
+{{ " " if not loop.last }}{% endfor %}</td></tr>
+{% endfor %}
+</table></div>
+{% else %}
+<p>None.</p>
 {% endif %}
 </section>
 
@@ -388,7 +424,7 @@ compared.</p>
 {% for e in p.exercises %}
 <div class="two">
 {% for source in e.sources %}<div><code>{{ e.name }}</code> of {{ who(p.students[loop.index0]) }}\
-<pre>{{ source|printable }}</pre></div>
+<pre>{{ source|readable }}</pre></div>
 {% endfor %}
 </div>
 {% endfor %}

@@ -10,6 +10,7 @@ import base64
 import binascii
 import html
 import re
+import secrets
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -242,8 +243,16 @@ def _raw(source, attachments):
         return source
     if _is_long(source):
         return as_plain_text(source)
+    # The renderer looks at every character of a picture, many times.
+    pictures = dict(enumerate(PICTURE.findall(source)))
+    mark = secrets.token_hex(8)
+    numbers = iter(pictures)
+    short = PICTURE.sub(lambda _: f"data:image/png;base64,{mark}{next(numbers)}.", source)
     try:
-        return MarkdownWithMath(renderer=_Renderer(attachments)).render(source)
+        made = MarkdownWithMath(renderer=_Renderer(attachments)).render(short)
+        return re.sub(
+            rf"data:image/png;base64,{mark}(\d+)\.", lambda found: pictures[int(found[1])], made
+        )
     except Exception:
         # Whatever the renderer makes of what somebody bent, the text can be read.
         return as_plain_text(source)
