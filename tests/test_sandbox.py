@@ -589,7 +589,7 @@ def test_a_flood_of_output_is_cut_with_the_reason(box, flood):
 
 def test_a_message_that_is_too_large_is_not_even_taken_in(box, monkeypatch):
     """It would lie in the memory of whoever executes, which nothing limits."""
-    monkeypatch.setattr("dgm_utils.grading.execute.COMPLETE_SECONDS", 1)
+    monkeypatch.setattr("dgm_utils.grading.kernel.COMPLETE_SECONDS", 1)
     said = run(box, "print('x' * 100_000_000)", "print('dry')")
     assert said[0] == (
         "KernelDied: This cell put out more than 40,000,000 bytes at once, or what no kernel sends."

@@ -5,40 +5,44 @@ on any machine that has a `Sandbox`.
 """
 
 import atexit
+import contextlib
 import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import nbformat
-import zmq
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import KernelManager
-from jupyter_core.utils import run_sync
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionComplete
 from nbformat import NotebookNode
 
 from dgm_utils.grading.files import as_text
-from dgm_utils.grading.sandbox import LIMITS, Contents, Sandbox
+from dgm_utils.grading.kernel import Ended, Kernel, Limits
+from dgm_utils.grading.sandbox import Contents, Sandbox
 
 OUTPUT_LIMIT = 32_000_000
-MESSAGE_LIMIT = 40_000_000
-# A kernel has so long to start; to announce what it has answered already; and to say that a cell's
-# outputs are complete when the cell is.
-STARTUP_SECONDS, JOIN_SECONDS, COMPLETE_SECONDS = 60.0, 0.2, 10.0
-# How often a silent kernel is asked whether it lives.
-SILENCE = 1.0
+# A graded cell's own, beside those: more than any record of a check has.
+RECORD_LIMIT = 10_000_000
+# Wall time is so many times the processor's: a busy machine has many to serve.
+WALL = 10
+# How long a kernel is watched for what a cell has left behind to end it, and how often a notebook's
+# kernel may die before nobody asks why.
+SETTLE_SECONDS, LONGEST_SETTLING, SEARCHES = 3.0, 60.0, 8
+# Seconds that a cell has at least, however little is left.
+LEAST = 0.1
+# Where an executed notebook says that wall time ended something in it.
+_ABOUT = "dgm_execution"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How long and how much; seconds of wall time.
+    """How long and how much.
+
+    Seconds are of processor time, of everything that a kernel has started; wall time ends only what
+    hangs. Without a jail nobody counts them, and they are of wall time.
 
     Args:
         cell_seconds: for one cell.
         notebook_seconds: for all cells and all restarts together.
-        output_limit: characters that all cells together may put out.
+        output_limit: characters that all cells together may put out, graded ones aside.
 
     """
 
@@ -58,7 +62,8 @@ def execute(
 
     A cell that kills the kernel, hangs, or floods gets an error output that says so. The others are
     then run in a new kernel: what came before runs again, except for graded cells, whose outputs
-    are kept.
+    are kept. It need not be the cell that runs when the kernel dies: an earlier one may have left a
+    timer or a thread. Then that one gets the error, and what came after it runs without it.
 
     Args:
         notebook: left as it is.
@@ -70,7 +75,7 @@ def execute(
         The notebook with outputs and execution counts.
 
     """
-    return _execute(copy.deepcopy(notebook), folder, jailed, rules or Rules())
+    return _Execution(copy.deepcopy(notebook), folder, jailed, rules or Rules()).run()
 
 
 def execute_all(
@@ -79,7 +84,8 @@ def execute_all(
     """`execute` for several notebooks at once, each in a kernel of its own."""
     copies = [copy.deepcopy(notebook) for notebook in notebooks]
     with ThreadPoolExecutor(len(copies)) as threads:
-        done = [threads.submit(_execute, c, folder, jailed, rules or Rules()) for c in copies]
+        runs = [_Execution(c, folder, jailed, rules or Rules()) for c in copies]
+        done = [threads.submit(run.run) for run in runs]
     return [future.result() for future in done]
 
 
@@ -99,7 +105,15 @@ def execute_text(
     # It was sanitized, and what is added is made by nbformat: there is nothing to validate.
     notebook = nbformat.v4.reads(text)
     folder = folder or str(_own_sandbox(contents).folder)
-    return as_text(_execute(notebook, folder, contents.jailed, rules or Rules()))
+    return as_text(_Execution(notebook, folder, contents.jailed, rules or Rules()).run())
+
+
+def wants_quiet(notebook: NotebookNode) -> bool:
+    """Whether wall time ended something in an executed notebook, which may be a busy machine's.
+
+    Such a notebook is executed again while nothing else runs, once, before it is marked.
+    """
+    return bool(notebook.metadata.get(_ABOUT, {}).get("by_wall"))
 
 
 _own: dict[Contents, Sandbox] = {}
@@ -119,210 +133,179 @@ def _close_own():
         _own.popitem()[1].close()
 
 
-def _execute(notebook, folder, jailed, rules):
-    """`execute`, in the notebook itself."""
-    end = time.monotonic() + rules.notebook_seconds
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    deadly, done = set(), 0
-    while done < len(cells):
-        # A copy of every cell that must run again; its outputs were kept the first time.
-        again = [
-            NotebookNode(copy.deepcopy(cell))
-            for i, cell in enumerate(cells[:done])
-            if i not in deadly and not is_graded(cell)
+class _Execution:
+    """One notebook on its way through as many kernels as it takes; changes the notebook."""
+
+    def __init__(self, notebook, folder, jailed, rules):
+        self._notebook, self._sandbox, self._rules = notebook, (folder, jailed), rules
+        self._cells = [
+            cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()
         ]
-        todo = [*again, *cells[done:]]
-        last, reason = _run(todo, folder, jailed, rules, end)
-        done += max(last + 1 - len(again), 0)
-        if reason is None:
-            break
-        if time.monotonic() > end:
-            reason = f"The notebook did not finish within {rules.notebook_seconds:g} seconds."
-            _give_up(cells[done:], reason)
-            break
-        if last < len(again):
-            _give_up(cells[done:], f"An earlier cell ended the kernel when it ran again. {reason}")
-            break
-        deadly.add(done - 1)
-        _fail(cells[done - 1], "KernelDied", reason)
-    return notebook
+        self._left_out = set()
+        self._spent, self._by_wall = 0.0, False
+        # What each cell has put out, of all that they may put out together.
+        self._characters = {}
+        self._begun, self._wall = time.monotonic(), WALL if jailed else 1
+        self._searches = SEARCHES
+
+    def run(self):
+        """Run all cells."""
+        begin = 0
+        while begin < len(self._cells):
+            begin = self._go_on(begin)
+        checks = [cell for cell in self._cells if is_graded(cell)]
+        self._by_wall |= any(map(_hung, checks))
+        self._notebook.metadata[_ABOUT] = {"by_wall": self._by_wall}
+        return self._notebook
+
+    def _go_on(self, begin):
+        """Run cells from this one on, in a kernel of their own; the first that is left."""
+        try:
+            with self._kernel() as kernel:
+                self._again(kernel, self._before(begin))
+                return self._all(kernel, begin)
+        except _Stopped as stop:
+            return self._after(stop, begin)
+
+    def _all(self, kernel, begin):
+        for number in range(begin, len(self._cells)):
+            if number not in self._left_out:
+                self._run(kernel, number, self._cells[number])
+        return len(self._cells)
+
+    def _after(self, stop, begin):
+        """Find out why a kernel could not go on; where to go on instead."""
+        if self._time_is_over():
+            reason = f"The notebook did not finish within {self._rules.notebook_seconds:g} seconds."
+            for cell in self._cells[begin:]:
+                _fail(cell, Unfinished.__name__, reason)
+            return len(self._cells)
+        if stop.ended.own or self._searches == 0:
+            return self._leave_out(stop.number, str(stop.ended), max(begin, stop.number + 1))
+        self._searches -= 1
+        settling = min(max(SETTLE_SECONDS, stop.age + 1), LONGEST_SETTLING)
+        before = self._before(stop.number)
+        dies = self._dies(before, settling)
+        if dies is None:
+            return self._once_more(stop.number, begin, settling)
+        # What survives is known for the first ones, and that it dies for one more, or some more.
+        alive, dead = 0, dies + 1
+        while dead - alive > 1:
+            middle = (alive + dead) // 2
+            dies = self._dies(before[:middle], settling)
+            alive, dead = (middle, dead) if dies is None else (alive, min(middle, dies + 1))
+        culprit = before[dead - 1]
+        reason = "This cell ended the kernel a moment after it ran, by what it left behind."
+        return self._leave_out(culprit, reason, culprit + 1)
+
+    def _once_more(self, number, begin, settling):
+        """Run a cell for the second time, after all that came before it has proved harmless."""
+        try:
+            with self._kernel() as kernel:
+                self._again(kernel, self._before(number))
+                if number >= begin:
+                    self._run(kernel, number, self._cells[number])
+                    return self._all(kernel, number + 1)
+                # Its outputs were kept the first time.
+                self._again(kernel, [number])
+                self._settle(kernel, number, settling)
+                return begin
+        except _Stopped as stop:
+            if stop.number > number:
+                return self._after(stop, stop.number)
+            return self._leave_out(number, str(stop.ended), max(begin, number + 1))
+
+    def _dies(self, numbers, settling):
+        """Place of the one of these cells at which a kernel dies that runs no other; or None."""
+        if not numbers:
+            return None
+        try:
+            with self._kernel() as kernel:
+                self._again(kernel, numbers)
+                self._settle(kernel, numbers[-1], settling)
+        except _Stopped as stop:
+            return numbers.index(stop.number)
+        return None
+
+    def _before(self, number):
+        """The cells that must run again in a new kernel before this one can."""
+        return [
+            i for i in range(number) if i not in self._left_out and not is_graded(self._cells[i])
+        ]
+
+    def _again(self, kernel, numbers):
+        for number in numbers:
+            self._run(kernel, number, copy.deepcopy(self._cells[number]))
+
+    def _run(self, kernel, number, cell):
+        """Run a cell, or a copy of it; raises `_Stopped` when the kernel cannot go on after it."""
+        rules = self._rules
+        others = sum(spent for other, spent in self._characters.items() if other != number)
+        limits = Limits(
+            seconds=max(min(rules.cell_seconds, self._seconds_left(kernel)), LEAST),
+            wall=max(min(self._wall * rules.cell_seconds, self._wall_left()), LEAST),
+            characters=RECORD_LIMIT if is_graded(cell) else max(rules.output_limit - others, 0),
+        )
+        try:
+            spent = kernel.run(cell, limits)
+        except Ended as ended:
+            raise self._stopped(kernel, number, ended) from ended
+        if cell is self._cells[number] and not is_graded(cell):
+            self._characters[number] = spent
+
+    def _settle(self, kernel, number, seconds):
+        try:
+            kernel.settle(seconds)
+        except Ended as ended:
+            raise self._stopped(kernel, number, ended) from ended
+
+    def _stopped(self, kernel, number, ended):
+        self._by_wall |= ended.by_wall
+        return _Stopped(number, ended, kernel.age)
+
+    @contextlib.contextmanager
+    def _kernel(self):
+        with Kernel(*self._sandbox) as kernel:
+            try:
+                yield kernel
+            finally:
+                self._spent += kernel.used
+
+    def _seconds_left(self, kernel=None):
+        return self._rules.notebook_seconds - self._spent - (kernel.used if kernel else 0.0)
+
+    def _wall_left(self):
+        return self._begun + self._wall * self._rules.notebook_seconds - time.monotonic()
+
+    def _time_is_over(self):
+        return min(self._seconds_left(), self._wall_left()) <= LEAST
+
+    def _leave_out(self, number, reason, then):
+        """Have a cell fail that runs no more; where to go on."""
+        _fail(self._cells[number], "KernelDied", reason)
+        self._left_out.add(number)
+        return then
 
 
-def _run(cells, folder, jailed, rules, end):
-    """Run cells in one kernel: index of the last one that was begun, and why it ended there."""
-    number = 0
-    try:
-        with _Kernel(cells, folder, jailed, rules.output_limit) as kernel:
-            for number in range(len(cells)):
-                kernel.run(number, max(min(rules.cell_seconds, end - time.monotonic()), 0.1))
-        return len(cells) - 1, None
-    except _Ended as error:
-        return number, str(error)
+class _Stopped(Exception):
+    """A kernel could not go on after a cell, at some age."""
+
+    def __init__(self, number, ended, age):
+        super().__init__(number, ended, age)
+        self.number, self.ended, self.age = number, ended, age
 
 
-class _Ended(Exception):
-    """Nothing more can be run in this kernel; the message says why."""
+def _hung(cell):
+    """Whether the record of a check says that a function waited, as `wire.dump_observations` does.
 
-
-class _Kernel:
-    """A kernel of the sandbox, asked cell by cell; it may be student code that answers.
-
-    A context manager, at whose end the kernel is killed.
-
-    Args:
-        cells: code cells, which get their outputs and execution counts.
-        folder: of the sandbox.
-        jailed: as in that sandbox.
-        output_limit: characters that all cells together may put out.
-
+    It is student code that says so; all that comes of it is that the notebook runs once more.
     """
-
-    def __init__(self, cells, folder, jailed, output_limit):
-        self._cells = cells
-        self._limit = self._left = output_limit
-        self._manager = _manager(folder, jailed)
-        # Only to read messages: to wait for them it takes three tasks a cell, and twice the time.
-        notebook = nbformat.v4.new_notebook(cells=cells)
-        self._reader = NotebookClient(notebook, km=self._manager, record_timing=False)
-
-    def __enter__(self):
-        try:
-            self._manager.start_kernel()
-            self._client = self._manager.client(context=self._manager.context)
-            self._client.start_channels(stdin=False, hb=False, control=False)
-            self._shell = self._client.shell_channel.socket
-            self._iopub = self._client.iopub_channel.socket
-            self._poller = zmq.Poller()
-            for socket in (self._shell, self._iopub):
-                self._poller.register(socket, zmq.POLLIN)
-            self._wait_until_ready()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exception):
-        if self._manager.provisioner:
-            run_sync(self._manager.provisioner.cleanup)()
-        self._manager.context.destroy(linger=0)
-
-    def _wait_until_ready(self):
-        end = time.monotonic() + STARTUP_SECONDS
-        while not self._answers(self._client.kernel_info()):
-            if not self._manager.is_alive():
-                raise RuntimeError("the kernel died before it was ready")
-            if time.monotonic() > end:
-                raise RuntimeError(f"the kernel was not ready within {STARTUP_SECONDS:g} seconds")
-
-    def _answers(self, request):
-        """Whether a request is answered, and announced to those who hear the kernel's outputs."""
-        replied = idle = False
-        end = time.monotonic() + SILENCE
-        while not (replied and idle) and (left := end - time.monotonic()) > 0:
-            for socket, message in self._messages(left):
-                if message["parent_header"].get("msg_id") != request:
-                    continue
-                idle |= message["content"].get("execution_state") == "idle"
-                if socket is self._shell:
-                    # What it announced before anybody listened is lost.
-                    replied, end = True, time.monotonic() + JOIN_SECONDS
-        return replied and idle
-
-    def run(self, number: int, seconds: float) -> None:
-        """Run a cell.
-
-        Args:
-            number: which one.
-            seconds: for it, of wall time.
-
-        Raises:
-            _Ended: when the kernel cannot go on after it.
-
-        """
-        try:
-            self._run(number, seconds)
-        except _Ended:
-            raise
-        except Exception as error:
-            # Student code can write to the kernel's sockets itself.
-            said = type(error).__name__
-            raise _Ended(f"The kernel sent what no kernel sends: {said}.") from error
-
-    def _run(self, number, seconds):
-        cell = self._cells[number]
-        cell.outputs, self._reader.clear_before_next_output = [], False
-        request = self._client.execute(cell.source, allow_stdin=False, stop_on_error=False)
-        end = time.monotonic() + seconds
-        replied = complete = False
-        while not (replied and complete):
-            if (left := end - time.monotonic()) <= 0:
-                if replied:
-                    # A message that is too large closes the connection on which it came.
-                    raise _Ended(
-                        f"This cell put out more than {MESSAGE_LIMIT:,} bytes at once, or what no "
-                        "kernel sends."
-                    )
-                raise _Ended(f"This cell did not finish within {seconds:g} seconds.")
-            heard = self._messages(min(left, SILENCE))
-            if not heard and not self._manager.is_alive():
-                raise _Ended(
-                    "The kernel died while this cell was running: it ended itself, or took too "
-                    "much memory, too many processes or too much processor time."
-                )
-            for socket, message in heard:
-                if message["parent_header"].get("msg_id") != request:
-                    continue
-                if socket is self._iopub:
-                    complete |= self._read(message, number)
-                elif not replied:
-                    replied, end = True, time.monotonic() + COMPLETE_SECONDS
-
-    def _messages(self, seconds):
-        """What is heard next, each message with its socket; nothing after so many seconds."""
-        ready = self._poller.poll(seconds * 1000)
-        return [(socket, self._manager.session.recv(socket)[1]) for socket, _ in ready]
-
-    def _read(self, message, number):
-        """Write down what a message says of a cell; whether it says that the cell is complete."""
-        content = message["content"]
-        held = (content.get("text"), content.get("traceback"), *content.get("data", {}).values())
-        self._left -= sum(len(str(item)) for item in held if item)
-        if self._left < 0:
-            raise _Ended(f"This cell put out more than {self._limit:,} characters.")
-        try:
-            self._reader.process_message(message, self._cells[number], number)
-        except CellExecutionComplete:
-            return True
-        return False
-
-
-def _manager(folder, jailed):
-    context = zmq.Context()
-    context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_LIMIT)
-    context.setsockopt(zmq.LINGER, 0)
-    # Messages that wait to be read take this process's memory, which nothing limits.
-    context.setsockopt(zmq.RCVHWM, 4)
-    manager = _Manager(context=context, kernel_name="dgm-sandbox")
-    manager._kernel_spec = KernelSpec(
-        argv=["zygote"],
-        display_name="sandbox",
-        language="python",
-        metadata={
-            "kernel_provisioner": {
-                "provisioner_name": "dgm-sandbox",
-                "config": {"folder": folder, "jailed": jailed, "limits": LIMITS},
-            }
-        },
+    return any(
+        '"hung": true' in text
+        for output in cell.outputs
+        for text in output.get("data", {}).values()
+        if isinstance(text, str)
     )
-    return manager
-
-
-class _Manager(KernelManager):
-    """A manager of kernels that no kernelspec on disk describes."""
-
-    @property
-    def kernel_spec(self):
-        return self._kernel_spec
 
 
 def is_graded(cell: NotebookNode) -> bool:
@@ -330,18 +313,8 @@ def is_graded(cell: NotebookNode) -> bool:
     return bool(cell.metadata.get("nbgrader", {}).get("grade"))
 
 
-def _give_up(cells, reason):
-    for cell in cells:
-        _fail(cell, Unfinished.__name__, reason)
-
-
 def _fail(cell, name, reason):
     cell.outputs = [
         *cell.get("outputs", []),
         nbformat.v4.new_output("error", ename=name, evalue=reason, traceback=[f"{name}: {reason}"]),
     ]
-
-
-def wants_quiet(notebook: NotebookNode) -> bool:
-    """Whether something in an executed notebook was ended by the clock on the wall."""
-    return False
