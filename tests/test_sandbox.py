@@ -571,7 +571,7 @@ def test_a_loop_that_catches_everything_costs_only_its_cell(box):
             except BaseException: pass
         """
     said = run(box, "def f():\n    return 5", loop, "print(f())", seconds=3)
-    assert said[1] == "KernelDied: This cell did not finish within 3 seconds."
+    assert said[1].startswith("KernelDied: This cell did not finish within 3 seconds")
     assert said[2] == "5\n"
 
 
