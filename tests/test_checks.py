@@ -19,10 +19,14 @@ from dgm_utils.grading.check import run
 from dgm_utils.grading.demo import source_as
 from dgm_utils.grading.errors import UserError
 from dgm_utils.grading.exercise import Case, Draw
+from dgm_utils.grading.judge import Answers, judge, make_task
 from dgm_utils.grading.observe import observe, tensors
 from dgm_utils.models.densities import log_mean_exp
 
 IWAE_BOUND = next(exercise for exercise in IWAE if exercise.name == "iwae_bound")
+
+# The students', and two as a course's secret makes them: any number below 2**63.
+SEEDS = (0, 3_872_982_626_502_034_966, 2**63 - 1)
 
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
 each_right = pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_a_hand_written_copy_of_the_reference_passes(exercise, written):
     copy = written(inspect.getsource(module), exercise.name)
     # The copied module leans on others of the package, which is not what is asked about here.
     lenient = dataclasses.replace(exercise, may_use=whole_package())
-    for seed in range(3):
+    for seed in SEEDS:
         _, verdict = run(lenient, copy, seed)
         assert verdict.passed, verdict
 
@@ -89,7 +93,7 @@ def test_there_are_three_other_right_answers(exercise):
 
 @each_right
 def test_a_right_answer_passes(exercise, answer):
-    for seed in range(3):
+    for seed in SEEDS:
         _, verdict = run(exercise, answer, seed)
         assert verdict.passed, verdict
 
@@ -103,11 +107,32 @@ def test_there_are_five_misconceptions(exercise):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 def test_a_misconception_fails_and_is_named(exercise, misconception, dtype, written):
     wrong = written(source_as(exercise.name, misconception.implementation), exercise.name)
-    for seed in range(2):
+    for seed in SEEDS[:2]:
         _, verdict = run(in_one_dtype(exercise, dtype), wrong, seed)
         assert not verdict.passed
         assert verdict.misconception == misconception.name
         assert "{" not in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    # One that trains for seconds keeps nothing of a training either.
+    "exercise",
+    [exercise for exercise in EXERCISES if exercise.name != "train_vampprior"],
+    ids=lambda e: e.name,
+)
+def test_in_a_class_an_answer_is_judged_as_if_alone(exercise):
+    """All are judged on the same cases: what one gave is not held against the next."""
+    task, answers = make_task(exercise, seed=5_855_543_267_441_242_937), Answers(exercise)
+    class_ = [[(case, observe(f, case)) for case in task.cases] for f in RIGHT[exercise.name]]
+    for observed in (*class_, *reversed(class_)):
+        verdict = judge(exercise, observed, answers=answers)
+        assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, -(2**63)])
+def test_any_seed_makes_cases(seed):
+    assert torch.equal(Draw(seed).normal(3), Draw(seed).normal(3))
+    assert not torch.equal(Draw(seed).normal(3), Draw(seed // 2 + 7).normal(3))
 
 
 @each_exercise
