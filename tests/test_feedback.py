@@ -54,6 +54,9 @@ def test_everybody_gets_a_page(course):
     assert dict(write_feedback(course, ASSIGNMENT, STUDENTS)) == dict.fromkeys(STUDENTS, "")
     for student in STUDENTS:
         assert "Comments" in page(course, student) or "Score" in page(course, student)
+        # Formulas are drawn by one program, and the policy knows where from.
+        assert "/mathjax/2.7.7/MathJax.js?config=" in page(course, student)
+        assert "unsafe-eval" not in page(course, student)
     assert not list(course.grading.glob(".feedback-*"))
 
 

@@ -25,9 +25,10 @@ pytestmark = needs_chromium
 
 # Gives itself all points, as the page's own programs give them, and says that it was there.
 PROGRAM = """document.title = 'ACTED';
-fetch('/formgrader/api/grades?submission_id=' + location.pathname.split('/')[3])
+fetch(location.origin + '/formgrader/api/grades?submission_id=' + location.pathname.split('/')[3])
   .then(answer => answer.json()).then(grades => grades.forEach(grade =>
-    fetch('/formgrader/api/grade/' + grade.id, {method: 'PUT', body: '{"manual_score": 3}',
+    fetch(location.origin + '/formgrader/api/grade/' + grade.id, {
+      method: 'PUT', body: '{"manual_score": 3}',
       headers: {'X-CSRFToken': document.cookie.match('_xsrf=([^;]*)')[1]}})))"""
 ACT = f"eval(atob('{base64.b64encode(PROGRAM.encode()).decode()}'))"
 PIXEL = (

@@ -513,3 +513,77 @@ def test_a_source_that_breaks_parsers_harms_nobody(source):
     copied = {e: own_answer(e, "anna") for e in EXERCISES}
     answers = a_class(anna=copied, ben=copied, mallory=dict.fromkeys(EXERCISES, source))
     assert list(pairs(answers)) == [("anna", "ben")]
+
+
+# ── What one student's files hold ────────────────────────────────────────────────────────────────
+
+
+RECORDS = {
+    "text": "no JSON",
+    "nothing": "{}",
+    "a list": "[1, 2]",
+    "nested": "[" * 100_000,
+    "no digest of a result": '{"result": 3}',
+    "a state that there is not": '{"result": {"student": "x", "state": "best", "points": 6}}',
+    "points that are none": '{"result": {"student": "x", "state": "graded", "points": "6"}}',
+    "no number": '{"result": {"student": "x", "state": "graded", "points": NaN, "max_points": 6}}',
+    "no sentence": '{"result": {"student": "x", "state": "failed", "reason": ["x"]}}',
+    "more": '{"result": {"student": "x", "state": "failed", "evil": 1}}',
+}
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_a_record_that_cannot_be_read_is_its_students_reason(students, record):
+    students.grade("ann")
+    students.submit("ben", state="graded", points=6.0, max_points=6.0)
+    (students.course.grading / "graded" / "topic" / "ben.json").write_text(record)
+    page, rows = students.report()
+    assert rows["ann"]["state"] == "graded"
+    assert rows["ben"]["state"] == "not graded"
+    assert rows["ben"]["reason"].startswith("its record cannot be read: run `dgm grade topic")
+    assert "its record cannot be read" in page
+
+
+NOTEBOOKS = {
+    "text": "no JSON",
+    "no cells": "{}",
+    "cells that are none": '{"cells": [1]}',
+    "nested": "[" * 100_000,
+    "cells of no kind": '{"cells": [{"metadata": {"nbgrader": {"grade_id": 3}}}]}',
+    "no verdict": json.dumps(
+        notebook(dict.fromkeys(POINTS, "x"), {"mean_of": verdict("mean_of")})
+    ).replace('"passed"', '"failed"'),
+}
+
+
+@pytest.mark.parametrize("text", NOTEBOOKS.values(), ids=NOTEBOOKS)
+def test_a_notebook_that_cannot_be_read_harms_no_other(students, text):
+    students.grade("ann")
+    students.grade("ben")
+    students.course.notebook("autograded", "topic", "ben").write_text(text)
+    page, rows = students.report()
+    assert rows["ann"]["mean_of"] == "2"
+    assert rows["ben"]["points"] == "6"
+    assert "the autograded notebook is gone or broken" in page
+
+
+def test_what_was_left_and_what_was_mended_is_on_the_page(students):
+    said = "2 notebooks of the assignment were handed in. Graded is `topic (1).ipynb`."
+    students.submit(
+        "ann", state="graded", points=6.0, max_points=6.0, untouched=["proof"], mended=[said]
+    )
+    page, rows = students.report()
+    reader = Reader(page)
+    titles = [*TITLES, "Written tasks left as released", "Mended before grading"]
+    lines = reader.lines[reader.lines.index(titles[-2]) :]
+    assert "proof ann" in lines
+    assert "ann 2 notebooks of the assignment were handed in. Graded is topic (1).ipynb ." in lines
+    assert (rows["ann"]["untouched"], rows["ann"]["mended"]) == ("proof", said)
+
+
+def test_what_is_unseen_in_a_students_text_is_shown(students):
+    students.submit("ann", state="failed", reason="\u202eabc\x1b[31m\u2067")
+    students.grade("ben")
+    page, rows = students.report()
+    assert rows["ann"]["reason"] == "�abc�[31m�"
+    assert not set(page) & {"\u202e", "\u2067", "\x1b"}
