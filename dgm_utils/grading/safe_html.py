@@ -200,10 +200,22 @@ def _link(url):
 
 def _file(url, wanted):
     """A file beside the notebook; nothing else of the server that shows the page."""
+    parts = _parts(url)
+    return url if parts and ".." not in parts and wanted.fullmatch(parts[-1]) else None
+
+
+def _parts(url):
+    """Of a path from here; none of anything else."""
     parts = unquote(url.partition("#")[0]).split("/")
-    if any(not part.strip(" .") or re.search(r"[\\:?#\x00-\x1f]", part) for part in parts):
-        return None
-    return url if wanted.fullmatch(parts[-1]) else None
+    # Browsers take blanks at the ends away.
+    good = all(part.strip() and not re.search(r"[\\:?#\x00-\x1f]", part) for part in parts)
+    return parts if good else []
+
+
+def _is_of_the_course(url):
+    """Whether it names a file elsewhere in the course, such as a lecture; no page has it."""
+    parts = _parts(url)
+    return ".." in parts and bool(re.fullmatch(r".*[^.]\.\w{1,9}", parts[-1]))
 
 
 def _style(text):
@@ -318,6 +330,11 @@ class _Reader(HTMLParser):
         if tag in ("tbody", "br") or (tag == "p" and not attrs):
             return
         about = {name: value or "" for name, value in attrs if name != "rel"}
+        about = {
+            name: value
+            for name, value in about.items()
+            if name not in ("href", "src") or not _is_of_the_course(value)
+        }
         if "id" in about:
             about["id"] = about["id"].removeprefix(_ID_PREFIX)
         if about.get("href", "").startswith("#"):
