@@ -17,6 +17,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # <sys/mount.h>, <sys/prctl.h>
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MS_REC, MS_PRIVATE = 16384, 1 << 18
+# What a mount cannot lose once it is in a namespace below that in which it was made.
+LOCKED = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 LAST_CAPABILITY = 40
 # An empty file takes memory too, though none of its file system's.
@@ -39,7 +41,7 @@ def lead(with_proc: bool = False) -> None:
 
     """
     if with_proc:
-        for folder in _mounted_beneath("/proc"):
+        for folder in reversed(_mounted_beneath("/proc")):
             _call("umount2", folder.encode(), 0)
     _leave(NEWUSER | NEWPID)
     if pid := os.fork():
@@ -89,6 +91,10 @@ def isolate(hidden: str, writable: dict[str, str], with_proc: bool = False) -> N
         _mount(None, "/proc", None, MS_REMOUNT | MS_BIND | MS_RDONLY | careful)
     _leave(NEWUSER | NEWNS | NEWNET | NEWIPC)
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
+    for device, options in _mounted_beneath("/dev").items():
+        # It can be written to all the same, but root's own could be closed to the whole machine.
+        kept = sum(flag for name, flag in LOCKED.items() if name in options)
+        _mount(None, device, None, MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
     _mount("tmpfs", hidden, "tmpfs", MS_RDONLY, "size=4k")
     for folder, size in writable.items():
         options = f"size={size},nr_inodes={MOST_FILES},mode=700"
@@ -158,10 +164,10 @@ def limit(
 
 
 def _mounted_beneath(folder):
-    """Where something is mounted beneath a folder, the innermost first."""
+    """Where something is mounted beneath a folder, the outermost first; with its options."""
     with open("/proc/self/mountinfo") as file:
-        places = [line.split()[4] for line in file]
-    return [place for place in reversed(places) if place.startswith(f"{folder}/")]
+        found = [line.split()[4:6] for line in file]
+    return {place: options.split(",") for place, options in found if place.startswith(f"{folder}/")}
 
 
 def _leave(namespaces):

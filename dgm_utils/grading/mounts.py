@@ -45,15 +45,15 @@ def arguments(
     for step in sorted(steps, key=lambda step: len(Path(step[-1]).parts)):
         command += step
     command += ["--remount-ro", "/tmp", "--proc", "/proc", "--tmpfs", "/dev"]
-    for name in _DEVICES:
-        command += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    shown = [Path("/dev", name) for name in _DEVICES]
     command += ["--dir", "/dev/pts", "--dir", "/dev/shm", "--symlink", "pts/ptmx", "/dev/ptmx"]
     for name, number in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         command += ["--symlink", f"/proc/self/fd{number}", f"/dev/{name}"]
     if devices is not None:
         command += ["--ro-bind", "/sys", "/sys"]
-        for path in devices:
-            command += ["--dev-bind-try", path, path]
+        shown += devices
+    for path in shown:
+        command += ["--dev-bind", path, path]
     # What could be written in /dev would be seen by all kernels, and fill the machine's memory.
     command += ["--remount-ro", "/dev"]
     for path, place in covers:

@@ -7,6 +7,7 @@ families of sockets that lead out, and whatever is seldom used and often broken.
 
 import ctypes
 import errno
+import fcntl
 import platform
 import socket
 import struct
@@ -23,7 +24,7 @@ _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 # From here on system calls are newer than this list; libraries know how to do without them.
 _UNKNOWN = 457
 _CLONE3, _CLONE, _MMAP = (435, 435), (56, 220), (9, 222)
-_SOCKET, _SOCKETPAIR, _SETSOCKOPT = (41, 198), (53, 199), (54, 208)
+_SOCKET, _SOCKETPAIR, _SETSOCKOPT, _FCNTL = (41, 198), (53, 199), (54, 208), (72, 25)
 # Name → its number on each machine; None where there is none.
 _DENIED = {
     # Namespaces, mounts and roots: the way out of what `jail.isolate` made.
@@ -118,6 +119,9 @@ _DENIED_WITHOUT_CARD = {"memfd_create": (319, 279)}
 _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 # Others would have Linux load the module of a protocol that nobody needs.
 _PROTOCOLS = (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP)
+# Whoever has a lease of a file has others wait who want to write to it, also outside; a notice of
+# changes is one of the neighbours' doings; and a user has only so much for large pipes.
+_COMMANDS = (fcntl.F_SETLEASE, fcntl.F_NOTIFY, fcntl.F_SETPIPE_SZ)
 _BUFFERS = (socket.SO_SNDBUF, socket.SO_RCVBUF)
 
 # Instructions of classic BPF, see seccomp(2).
@@ -144,6 +148,7 @@ def filter_system_calls(with_card: bool = False) -> None:
 
 def _program(machine, column, with_card):
     denied = _DENIED if with_card else _DENIED | _DENIED_WITHOUT_CARD
+    numbers = [found[column] for found in denied.values() if found[column] is not None]
     return [
         (_LOAD, 0, 0, 4),
         (_EQUAL, 1, 0, machine),
@@ -155,16 +160,12 @@ def _program(machine, column, with_card):
         # The flags of clone3 lie in memory, where no filter can look; without it libc takes clone.
         (_EQUAL, 0, 1, _CLONE3[column]),
         _refuse(errno.ENOSYS),
-        *(
-            line
-            for numbers in denied.values()
-            if numbers[column] is not None
-            for line in ((_EQUAL, 0, 1, numbers[column]), _refuse(errno.EPERM))
-        ),
+        *_each_refused(numbers),
         *_for_call(_CLONE[column], _no_such_children()),
         *_for_call(_SOCKET[column], _known_sockets()),
         *_for_call(_SOCKETPAIR[column], _known_sockets()),
         *_for_call(_SETSOCKOPT[column], _no_larger_buffers()),
+        *_for_call(_FCNTL[column], [_argument(1), *_each_refused(_COMMANDS)]),
         *([] if with_card else _for_call(_MMAP[column], _no_shared_memory())),
         (_ANSWER, 0, 0, _ALLOW),
     ]
@@ -177,6 +178,10 @@ def _for_call(number, lines):
 
 def _refuse(number):
     return (_ANSWER, 0, 0, _REFUSE | number)
+
+
+def _each_refused(values):
+    return [line for v in values for line in ((_EQUAL, 0, 1, v), _refuse(errno.EPERM))]
 
 
 def _argument(position):
@@ -220,8 +225,7 @@ def _known_sockets():
 
 def _no_larger_buffers():
     """What waits in a socket is memory too, and counted by what a socket can hold by default."""
-    asked = [(_EQUAL, 0, 1, name) for name in _BUFFERS]
-    lines = [line for step in asked for line in (step, _refuse(errno.EPERM))]
+    lines = _each_refused(_BUFFERS)
     return [_argument(1), (_EQUAL, 0, len(lines) + 1, socket.SOL_SOCKET), _argument(2), *lines]
 
 
