@@ -133,6 +133,18 @@ def test_a_text_that_stands_somewhere_else_makes_what_is_open_wait(submitted, re
     assert mend(short, released) == [] and not waits(short, OTHER)
 
 
+def test_a_text_that_was_added_to_a_released_one_makes_what_is_open_wait(submitted, released):
+    submitted.cells[-1].source += f"\n\n{PROSE}"
+    assert "other cells" in " ".join(mend(submitted, released))
+    assert waits(submitted, PROOF) and waits(submitted, OTHER)
+
+
+def test_code_beside_a_stub_makes_it_wait(submitted, released):
+    insert(submitted, new_code_cell(f"answer = {PROSE!r}"))
+    assert "beside it" in " ".join(mend(submitted, released))
+    assert waits(submitted, PROOF) and not waits(submitted, OTHER)
+
+
 def test_a_picture_alone_is_an_answer(submitted, released):
     insert(submitted, text("", attachments={"image.png": PICTURE}))
     cell(submitted, OTHER).attachments = {"my photo.png": PICTURE}
@@ -241,6 +253,45 @@ def test_what_was_added_to_locked_cells_of_code_still_runs(released):
     assert notebook.cells[index(notebook, "imports") + 1].source.startswith("import numpy as np")
     assert code_before_check(notebook)[-1].startswith(answer)
     assert mend(notebook, released) == []
+
+
+def answer_with(released, *cells):
+    """A notebook in which these cells, with the metadata of the stub, are in its place."""
+    notebook = fill_in(released)
+    place = index(notebook, f"{PLAYED}-solution")
+    stub = notebook.cells[place]
+    notebook.cells[place : place + 1] = [
+        nbformat.from_dict({**copy.deepcopy(stub), "id": f"part-{n}", **c})
+        for n, c in enumerate(cells)
+    ]
+    return notebook
+
+
+def test_a_function_that_was_split_in_its_middle_is_whole_again(released):
+    source = cell(fill_in(released), f"{PLAYED}-solution").source
+    head, _, rest = source.partition("\n")
+    notebook = answer_with(released, {"source": head}, {"source": rest})
+    said = " ".join(mend(notebook, released))
+    assert cell(notebook, f"{PLAYED}-solution").source == source and "joined" in said
+
+
+@pytest.mark.parametrize("kind", ["markdown", "raw"])
+@pytest.mark.parametrize("fence", ["{}", "```python\n{}\n```", "```\n{}\n```\n"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_function_that_was_turned_into_text_is_code_again(released, kind, fence, bare):
+    source = cell(fill_in(released), f"{PLAYED}-solution").source
+    turned = {"cell_type": kind, "source": fence.format(source)}
+    notebook = answer_with(released, {**turned, **({"metadata": {}} if bare else {})})
+    said = " ".join(mend(notebook, released))
+    assert code_before_check(notebook) == [source] and "from code to text" in said
+    nbformat.validate(notebook)
+
+
+def test_a_function_within_an_if_is_found(released):
+    source = cell(fill_in(released), f"{PLAYED}-solution").source.replace("\n", "\n    ")
+    notebook = answer_with(released, {"source": f"if True:\n    {source}", "metadata": {}})
+    mend(notebook, released)
+    assert code_before_check(notebook) == [f"if True:\n    {source}"]
 
 
 # What is found in code without running it.

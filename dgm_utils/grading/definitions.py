@@ -30,22 +30,28 @@ class Definitions:
         names = "|".join(map(re.escape, sorted(self._names))) or r"(?!)"
         self._binding = re.compile(_BINDING.format(names), re.MULTILINE)
         self._left = NOTEBOOK_LIMIT
-        self._known: dict[str, frozenset[str]] = {}
+        self._known: dict[tuple[str, bool], frozenset[str]] = {}
 
-    def of(self, source: str) -> frozenset[str]:
-        """Those that some code defines, assigns or imports at its top level."""
-        if source not in self._known:
+    def of(self, source: str, code: bool = True) -> frozenset[str]:
+        """Those that some code defines, assigns or imports at its top level.
+
+        Args:
+            source: of a cell.
+            code: False for a cell of text: there prose may have lines that only look like code.
+
+        """
+        if (source, code) not in self._known:
             # Most cells have none of them anywhere.
             mentioned = any(name in source for name in self._names)
-            self._known[source] = self._find(source) if mentioned else frozenset()
-        return self._known[source]
+            self._known[source, code] = self._find(source, code) if mentioned else frozenset()
+        return self._known[source, code]
 
-    def _find(self, source):
+    def _find(self, source, code):
         tree = None
         if len(source) <= min(CELL_LIMIT, self._left):
             self._left -= len(source)
             tree = parsed(source)
-        if tree is None:
+        if tree is None and code:
             found = {name for pair in self._binding.findall(source) for name in pair if name}
         else:
             found = bound(tree)
@@ -85,6 +91,13 @@ def is_prose(source: str) -> bool:
     )
 
 
+def unfenced(source: str) -> str:
+    """Code without the fences that make it code in a text."""
+    lines = source.strip().splitlines()
+    fenced = len(lines) > 1 and lines[0].startswith("```") and lines[-1].strip() == "```"
+    return "\n".join(lines[1:-1]) if fenced else source
+
+
 def _names(node):
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
@@ -93,4 +106,6 @@ def _names(node):
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return [target.id for target in targets if isinstance(target, ast.Name)]
-    return []
+    # What stands within `if` and its like is at the top level as well.
+    inner = (n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt | ast.excepthandler))
+    return [name for child in inner for name in _names(child)]

@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from nbgrader.utils import compute_checksum
 
 from dgm_utils.grading import written
-from dgm_utils.grading.definitions import Definitions, bound, parsed
+from dgm_utils.grading.definitions import Definitions, bound, parsed, unfenced
 
 MENDED_ID = "mended-before-grading"
 _HEADING = "**This notebook was mended before grading.**"
@@ -25,6 +25,8 @@ _HEADING = "**This notebook was mended before grading.**"
 _LISTED = 8
 # Cells of an answer in words, in place of the one that was meant for it.
 _MOST_AROUND = 200
+# Cells of one function, split by accident.
+_MOST_PARTS = 10
 # In characters: no released cell is as long.
 _LONG = 50_000
 _ELSEWHERE = "# {} is answered in another cell."
@@ -255,7 +257,8 @@ def _claims(cells, targets, defined) -> dict[str, list[NotebookNode]]:
     open_ = [t for t in targets if t.names and all(map(t.is_unchanged, copies[t.key]))]
     by_name: dict[str, list[NotebookNode]] = {}
     for cell in free.values() if open_ else ():
-        for name in defined.of(cell.source) if _is_code(cell) else ():
+        # A cell may have been turned into text.
+        for name in defined.of(unfenced(cell.source), _is_code(cell)):
             by_name.setdefault(name, []).append(cell)
     for target in open_:
         # A cell with several definitions goes to the first; see `_restored` for the others.
@@ -329,6 +332,12 @@ def _choose(notebook, targets, copies, defined, said) -> dict[str, NotebookNode]
             dropped |= {cell.id for cell in others}
             joined.append(_name(target))
             continue
+        whole = _whole(target, parts)
+        if whole:
+            best.source = whole
+            dropped |= {cell.id for cell in others}
+            joined.append(_name(target))
+            continue
         source = best.source
         for cell in others:
             if target.locked or target.is_unchanged(cell) or cell.source == source:
@@ -349,6 +358,14 @@ def _choose(notebook, targets, copies, defined, said) -> dict[str, NotebookNode]
     if joined:
         said.append(f"Answered in several cells, which were joined: {_listed(joined)}.")
     return kept
+
+
+def _whole(target, parts):
+    """A function that Jupyter has split where it is none any more; empty if that is not so."""
+    if not target.names or not 2 <= len(parts) <= _MOST_PARTS or all(map(parsed, parts)):
+        return ""
+    source = "\n".join(parts)
+    return source if bound(parsed(source)) & target.names else ""
 
 
 def _best_answer(found, target, positions, limit, defined):
@@ -457,7 +474,8 @@ def _mark(notebook, targets, kept, said):
             altered.append(_name(target))
         if cell.cell_type != target.cell.cell_type:
             turned.append(_name(target))
-            new = _cell(target.cell.cell_type, cell.source, cell.id, cell.metadata)
+            source = unfenced(cell.source) if target.code else cell.source
+            new = _cell(target.cell.cell_type, source, cell.id, cell.metadata)
             written.adopt(new, cell)
             cell = kept[target.key] = notebook.cells[index] = new
         for name in ("deletable", "editable"):
@@ -558,21 +576,30 @@ def _complete(targets, kept, pictures, said):
 
 def _let_wait(notebook, targets, files, said):
     """Have a person look where an answer in words is missing and may lie elsewhere."""
-    keys = {target.key for target in targets}
     cells = {cell.id: cell for cell in notebook.cells}
-    reasons = []
-    if files:
-        reasons.append(f"beside the notebook lies {_listed(map(quoted, files))}")
-    if any(written.is_long(cell) for key, cell in cells.items() if key not in keys):
-        reasons.append("text of the student's own stands in other cells")
+    owner = {target.key: target.number for target in targets if target.key in cells}
     open_ = [t for t in targets if t.written and t.is_unchanged(cells[t.key])]
-    if not reasons or not open_:
-        return
-    why = " and ".join(reasons)
+    own = [cell for cell in notebook.cells if cell.id not in owner]
+    added = [
+        _cell("markdown", cells[t.key].source[len(t.cell.source) :], "")
+        for t in targets
+        if t.key in owner and not t.known and not t.code
+    ]
+    everywhere = []
+    if files:
+        everywhere.append(f"beside the notebook lies {_listed(map(quoted, files))}")
+    if any(map(written.is_long, own + added)):
+        everywhere.append("text of the student's own stands in other cells")
+    reasons: dict[str, list[str]] = {}
     for target in open_:
-        cells[target.key].source += f"\n\n*Nothing is written here, but {why}.*"
-    names = _listed(_name(target) for target in open_)
-    said.append(f"Nothing is written, but {why}, so that a person decides: {names}.")
+        beside = any(cell.source.strip() for cell in _around(notebook.cells, target, owner))
+        why = everywhere + ["something of the student's own stands beside it"] * beside
+        if why:
+            why = " and ".join(why)
+            cells[target.key].source += f"\n\n*Nothing is written here, but {why}.*"
+            reasons.setdefault(why, []).append(_name(target))
+    for why, names in reasons.items():
+        said.append(f"Nothing is written, but {why}, so that a person decides: {_listed(names)}.")
 
 
 def _cell(kind, source, cell_id, metadata=None):
