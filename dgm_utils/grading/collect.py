@@ -185,7 +185,9 @@ def _unpack(archive, names):
             listed = ", ".join(map(repr, persons))
             handed.problems.append(f"several persons have this number, so none was taken: {listed}")
         elif student in doubtful:
-            handed.problems.append("another id differs from it in capitals alone: none was taken")
+            handed.problems.append(
+                "another id differs from it in the form of letters alone: none was taken"
+            )
         elif len(files) > STUDENT_ENTRIES_LIMIT:
             handed.problems.append(f"there are more than {STUDENT_ENTRIES_LIMIT:,} files")
         else:
