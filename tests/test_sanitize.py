@@ -181,6 +181,17 @@ def test_what_is_safe_does_not_change_again():
     assert set(once.metadata) == {"kernelspec", "language_info"}
 
 
+def test_a_raw_cell_is_a_text_or_what_is_left_of_it():
+    texts = ["a < b & c", "<b>x</b>", "<script>x</script>y", "$\\href{javascript:x}{y}$"]
+    made = sanitize(new_notebook(cells=[new_raw_cell(text) for text in texts])).cells
+    assert [cell.source for cell in made] == [
+        *texts[:2],
+        "y",
+        "$\\<span></span>href{javascript:x}{y}$",
+    ]
+    assert not any(cell.metadata for cell in made)
+
+
 def test_a_verdict_is_kept_in_a_graded_check_only():
     data = {"application/vnd.dgm.verdict+json": {"passed": True}, "text/plain": "x"}
     about = {"grade_id": "f-check", "grade": True, "points": 1, "solution": False, "evil": "x"}

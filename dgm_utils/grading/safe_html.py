@@ -153,6 +153,13 @@ def safe_markdown(source: str, attachments: Mapping | None = None) -> str:
     return f"{_MADE_SAFE}{cleaned}{'' if _is_long(source) else _LEFT_OUT}</div>"
 
 
+def safe_raw(text: str) -> str:
+    """HTML that is safe in every page: the same text if it was, otherwise what is left of it."""
+    cleaned = clean_html(text)
+    few = text.count("<") <= TAG_LIMIT
+    return text if few and _seen(text) == _seen(cleaned) else cleaned
+
+
 def image_data(kind: str, data: object) -> str | None:
     """A picture's base64 without anything else in it; None if it is none of this type."""
     if kind not in _SIGNATURES or not isinstance(data, str):

@@ -17,6 +17,7 @@ from dgm_utils.grading.safe_html import (
     clean_html,
     image_data,
     safe_markdown,
+    safe_raw,
 )
 from dgm_utils.grading.tables import readable
 
@@ -117,7 +118,8 @@ def _cell(cell, number, room):
     elif kind == "markdown":
         source = safe_markdown(source, attachments)
     elif kind == "raw":
-        source = _safe_raw(source)
+        # nbconvert shows it as HTML.
+        source = safe_raw(source)
     known = isinstance(ident, str) and re.fullmatch(r"[\w-]{1,64}", ident, re.ASCII)
     made = {
         "cell_type": kind,
@@ -166,11 +168,6 @@ def _pictures(bundle):
     """Type → base64."""
     checked = {kind: image_data(kind, _joined(bundle[kind])) for kind in IMAGE_TYPES & set(bundle)}
     return {kind: checked[kind] for kind in sorted(checked) if checked[kind]}
-
-
-def _safe_raw(source):
-    """nbconvert shows a raw cell as HTML."""
-    return source if "<" not in source and "&" not in source else clean_html(source)
 
 
 def _output(output, graded, room):
