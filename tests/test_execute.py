@@ -1,6 +1,8 @@
 """Executing a notebook: what its cells leave, send, use up or kill costs nobody else anything."""
 
+import multiprocessing
 import textwrap
+from concurrent.futures import ProcessPoolExecutor
 
 import nbformat
 import pytest
@@ -11,6 +13,7 @@ from dgm_utils.grading.execute import Rules, execute, wants_quiet
 from dgm_utils.grading.files import as_text
 from dgm_utils.grading.marking import Marker
 from dgm_utils.grading.sandbox import Sandbox
+from dgm_utils.grading.startup import begin_worker
 
 SOLUTION = ROOT / "solutions" / "iwae" / "iwae.ipynb"
 # Two exercises of one point and two, and one of two that needs nothing of theirs.
@@ -295,6 +298,45 @@ def test_a_kernel_that_dies_once_by_chance_costs_nothing(box, marker, monkeypatc
     monkeypatch.setattr(kernel.Kernel, "_run", dies_once)
     done = run(box, small(before=["x = 1"]))
     assert died and points(marker, done) == RIGHT and errors(done) == {}
+
+
+# As people write it, in one notebook; on a busy machine each would end the kernel at another cell.
+TIMERS = [
+    f"import threading, os\nthreading.Timer({seconds}, os._exit, [0]).start()"
+    for seconds in (0.05, 0.3, 1, 4)
+]
+THREAD = "threading.Thread(target=exit).start()\nthreading.Thread(target=os.abort).start()"
+
+
+def test_the_same_notebook_has_the_same_grade_every_time(box, marker):
+    answer = "def iwae_bound(log_w):\n    import os; os._exit(0)"
+    made = small(before=[*TIMERS, THREAD, WORK], after=["os._exit(0)", "exit()"], iwae_bound=answer)
+    for _ in range(5):
+        done = run(box, made)
+        assert points(marker, done) == {"multi_sample_elbo": 1.0, "iwae_bound": 0.0}
+
+
+def test_a_child_ends_as_ever(box):
+    source = """
+        import os
+        if not (child := os.fork()):
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    done = run(box, nbformat.v4.new_notebook(cells=[code(source)]))
+    assert done.cells[0].outputs[0].text == "7\n"
+
+
+def _memory_of_a_worker(gibibytes):
+    return len(bytearray(gibibytes * 2**30))
+
+
+def test_a_worker_has_a_limit_on_memory():
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, begin_worker) as executor:
+        assert executor.submit(_memory_of_a_worker, 1).result() == 2**30
+        with pytest.raises(MemoryError):
+            executor.submit(_memory_of_a_worker, 3).result()
 
 
 # Time

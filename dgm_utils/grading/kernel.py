@@ -200,11 +200,8 @@ class Kernel:
             raise Ended("The kernel sent messages that take more memory than there is for them.")
         # The dead may have left messages, which come first.
         if self._dead and not heard:
-            why = self._manager.provisioner.why or (
-                "it ended itself, or took too much memory, too many processes or too much "
-                "processor time"
-            )
-            raise Ended(f"The kernel died while this cell was running: {why}.")
+            why = self._manager.provisioner.why or "ended itself, or took too much memory"
+            raise Ended(f"The kernel died while this cell was running: it {why}.")
         if time.monotonic() - self._asked >= SILENCE:
             self._dead, self._asked = not self._manager.is_alive(), time.monotonic()
 

@@ -7,15 +7,21 @@ seconds' worth of modules. They do so side by side, if this module comes first.
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
 
+from dgm_utils.grading import jail
 from dgm_utils.grading.sandbox import warm_up
 
 # jsonschema would compile a grammar of internationalized addresses, for a second, to check formats
 # that no notebook has.
 sys.modules.setdefault("rfc3987_syntax", None)
+
+
+# Bytes that a process which executes notebooks may take, beside its code.
+WORKER_MEMORY = 2**31
 
 
 def start_early(jailed: bool = True, hidden=()) -> None:
@@ -49,3 +55,7 @@ def begin_worker() -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     importlib.import_module(f"{__package__}.execute")
+    if sys.platform == "linux":
+        # What a kernel sends is taken in by a library that ends the process when memory is over.
+        most = jail.mapped() + WORKER_MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))

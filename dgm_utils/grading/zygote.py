@@ -24,6 +24,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from os import _exit
 from pathlib import Path
 from typing import ClassVar
 
@@ -192,7 +193,8 @@ class Zygote:
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(1)
+            # Python's own: see `inside.outlive`.
+            _exit(1)
 
     def _close_all(self):
         """In a kernel: keep nothing of the zygote's open.
@@ -334,6 +336,8 @@ def start_kernel(connection: dict, home: str, parent: int = 0) -> None:
     # The sockets are there, and nothing of the student's runs yet. In a jail there is no way back:
     # connections work, but no file can be left beside them.
     os.chdir(home)
+    if not parent:
+        inside.outlive()
     app.start()
 
 
