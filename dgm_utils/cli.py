@@ -203,16 +203,21 @@ def _report(options):
 def _feedback(options):
     from tqdm import tqdm
 
-    from dgm_utils.grading.late import settle
+    from dgm_utils.grading.feedback import write_feedback
 
     course = _course(options)
     students = course.submissions(options.assignment)
-    settle(course, options.assignment)
     graded = [s for s in students if course.notebook("autograded", options.assignment, s).is_file()]
-    for student in tqdm(graded, unit="page", file=sys.stdout, leave=False):
-        course.feedback(student, options.assignment)
+    good = True
+    pages = write_feedback(course, options.assignment, graded)
+    with tqdm(total=len(graded), unit="page", file=sys.stdout, disable=None, leave=False) as bar:
+        for student, reason in pages:
+            if reason:
+                good = False
+                tqdm.write(printable(f"{student}  no page: {reason}"))
+            bar.update()
     print(f"feedback   {course.path('feedback', 'STUDENT', options.assignment)}")
-    return 0
+    return 0 if good else 1
 
 
 def _export(options):

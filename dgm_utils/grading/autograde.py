@@ -2,10 +2,8 @@
 
 import collections
 import contextlib
-import csv
 import functools
 import hashlib
-import io
 import json
 import multiprocessing
 import os
@@ -31,6 +29,7 @@ from dgm_utils.grading.intake import SubmissionError, fingerprint, release_path,
 from dgm_utils.grading.mend import mended
 from dgm_utils.grading.preprocess import EXECUTED, ExecuteAndMark, executed_path
 from dgm_utils.grading.startup import begin_worker
+from dgm_utils.grading.tables import as_csv
 
 # Columns that hold several entries, separated by semicolons.
 _LISTS = ("misconceptions", "copies", "mended", "untouched")
@@ -426,16 +425,13 @@ def grade(
 
 def write_csv(path: Path, results: list[Result]) -> None:
     """One row for each submission; a failed one has no points rather than 0."""
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(["student", "points", "max_points", "state", "reason", *_LISTS])
+    rows = []
     for r in results:
         named = "; ".join(f"{exercise}: {name}" for exercise, name in r.misconceptions)
-        points = "" if r.points is None else f"{r.points:g}"
-        top = "" if r.max_points is None else f"{r.max_points:g}"
         lists = [named, *("; ".join(items) for items in (r.copies, r.mended, r.untouched))]
-        rows.writerow([r.student, points, top, r.state, r.reason, *lists])
-    write_whole(path, text.getvalue())
+        rows.append([r.student, r.points, r.max_points, r.state, r.reason, *lists])
+    header = ["student", "points", "max_points", "state", "reason", *_LISTS]
+    write_whole(path, as_csv(header, rows))
 
 
 def _recorded(course, assignment, student):

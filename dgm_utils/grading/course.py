@@ -29,9 +29,9 @@ from dgm_utils.grading.gradebook import answers_path, note_version
 
 CONFIG = "nbgrader_config.py"
 _MAKING = ".release-"
-# In a path nbgrader takes these for a pattern, for a place to fill or a variable, and SQLAlchemy
-# for the parts of an address.
-_SPECIAL = "*?[]{}$#%"
+# In a path nbgrader takes these for a pattern or a variable, and SQLAlchemy for more than a part of a file's
+# name; in a student's id only the first.
+_SPECIAL, _SPECIAL_IN_ID = "*?$%", "*"
 
 
 class CourseError(UserError):
@@ -331,11 +331,8 @@ def unusable(student: str) -> str:
         student.encode()
     except UnicodeEncodeError:
         return f"the folder's name is not UTF-8 text: {wanted}"
-    if special := sorted(set(_SPECIAL) & set(student)):
-        return (
-            f"the folder's name holds {' '.join(special)}, which nbgrader does not take for a part "
-            f"of a name: {wanted}"
-        )
+    if set(_SPECIAL_IN_ID) & set(student):
+        return f"the folder's name holds *, which nbgrader does not take for a part of it: {wanted}"
     if student != student.strip() or not student.isprintable():
         return (
             f"the folder's name begins or ends with a blank or holds what cannot be seen: {wanted}"

@@ -1,10 +1,15 @@
-"""What the person at the command line is told, in one line."""
+"""What people are told: text that may come from anybody, and can be shown anywhere."""
 
 import re
 
 _LONGEST = 200
-# What moves a cursor, colours a terminal or turns the direction of a line, and ends of lines.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# Control characters, and those that change the direction of what follows: with them a text can look
+# like another one, or drive the terminal that it is printed to. Line feed, tab and return stay.
+_UNREADABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+_LINE_ENDS = re.compile("[\t\n\r\u2028\u2029]")
+_INSTEAD = "\N{REPLACEMENT CHARACTER}"
 
 
 class UserError(Exception):
@@ -20,6 +25,14 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}".removesuffix(": ")[:_LONGEST]
 
 
+def readable(text: str) -> str:
+    """Text of any number of lines, with a � for half a character and for each control character.
+
+    What turns the writing direction counts among them.
+    """
+    return _UNREADABLE.sub(_INSTEAD, text.encode("utf-8", "replace").decode())
+
+
 def printable(text: str) -> str:
-    """One line that can be shown anywhere, whoever wrote it: half characters and unseen ones go."""
-    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-8", "replace").decode())
+    """`readable` text in one line, as for a terminal."""
+    return _LINE_ENDS.sub(_INSTEAD, readable(text))

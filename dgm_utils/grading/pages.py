@@ -14,9 +14,9 @@ from jinja2 import pass_context
 from nbconvert.exporters import HTMLExporter
 from nbformat import NotebookNode
 
+from dgm_utils.grading.errors import readable
 from dgm_utils.grading.safe_html import clean_html, render_markdown
 from dgm_utils.grading.sanitize import sanitize
-from dgm_utils.grading.tables import readable
 
 MATHJAX = "https://cdnjs.cloudflare.com/ajax/libs/mathjax/2.7.7/"
 # The settings of nbconvert's own template, as a program executed before MathJax comes. There

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from dgm_utils.grading.alike import alike_pairs
 from dgm_utils.grading.autograde import MANUAL
-from dgm_utils.grading.tables import readable
+from dgm_utils.grading.errors import readable
 
 # More pairs than this are not shown: who handed in the same notebook as ten others stands there.
 MOST_PAIRS = 40

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import nh3
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from dgm_utils.grading.tables import readable
+from dgm_utils.grading.errors import readable
 
 # Rendering takes a time that can grow with the square of a text's length or of its tags. Nobody
 # writes longer answers, pictures not counted; a longer one is shown as plain text.

@@ -10,6 +10,7 @@ import re
 from nbformat import NotebookNode, from_dict
 from nbgrader.preprocessors import NbGraderPreprocessor
 
+from dgm_utils.grading.errors import readable
 from dgm_utils.grading.mend import MENDED_ID
 from dgm_utils.grading.safe_html import (
     IMAGE_TYPES,
@@ -19,7 +20,6 @@ from dgm_utils.grading.safe_html import (
     safe_markdown,
     safe_raw,
 )
-from dgm_utils.grading.tables import readable
 
 # More than anybody writes or reads, and few enough for a page. A longer text is cut, with a word
 # about it; the submission itself has all of it.
