@@ -264,6 +264,12 @@ def test_a_result_that_no_answer_has_is_named(made, name):
     assert len(seen.foreign) <= observing.NAME_LIMIT
 
 
+def test_of_a_tensor_that_no_memory_holds_the_shape_is_kept():
+    seen = observe(lambda x, extra: torch.zeros(1).expand(10**6, 10**7), CASE)
+    assert seen.raised is None and seen.value.is_meta
+    assert seen.value.shape == (10**6, 10**7)
+
+
 class BadKey:
     def __hash__(self):
         return 1

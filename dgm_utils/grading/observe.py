@@ -28,6 +28,8 @@ NAME_LIMIT = 100
 # Parts of one result, in all its containers, of which right ones have a dozen; how deep these
 # nest; digits of a whole number.
 PARTS_LIMIT = 200
+# Bytes of a tensor; of a larger one the shape is wrong, and all that is kept.
+TENSOR_LIMIT = 2**26
 DEPTH_LIMIT = 8
 DIGITS_LIMIT = 300
 
@@ -274,7 +276,8 @@ class _Parts:
         """A plain copy; None for what cannot be copied, of which `foreign` then has the name."""
         self._left -= 1
         if isinstance(value, torch.Tensor):
-            return value.detach().clone()
+            kept = value.detach()
+            return kept.clone() if kept.nbytes <= TENSOR_LIMIT else kept.to("meta")
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
