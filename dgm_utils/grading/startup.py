@@ -24,11 +24,12 @@ sys.modules.setdefault("rfc3987_syntax", None)
 WORKER_MEMORY = 2**31
 
 
-def start_early(jailed: bool = True, hidden=()) -> None:
+def start_early(jailed: bool = True, hidden: tuple[str, ...] = ()) -> None:
     """Begin to start the sandbox of the first assignment that will be graded.
 
     Args:
         jailed: whether student code will be shut in.
+        hidden: paths that nothing inside may see, as far as they are known.
 
     Raises:
         SandboxError: when it cannot be.
