@@ -1,4 +1,4 @@
-"""What the README says is held of student code, sentence by sentence, with the test that holds it."""
+"""What the README says is held of student code, with the tests that hold each sentence."""
 
 import ast
 import re
