@@ -20,7 +20,7 @@ from dgm_utils.grading.sandbox import Contents, Sandbox
 
 OUTPUT_LIMIT = 32_000_000
 # A graded cell's own, beside those: more than any record of a check has.
-RECORD_LIMIT = 10_000_000
+RECORD_LIMIT = 17_000_000
 # Wall time is so many times the processor's: a busy machine has many to serve.
 WALL = 10
 # How long a kernel is watched for what a cell has left behind to end it, and how often a notebook's
