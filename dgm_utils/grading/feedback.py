@@ -113,7 +113,7 @@ class _Worker:
         self._process = None
         # Its successor need not import everything again.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
+        self._context.set_forkserver_preload([__name__, "dgm_utils.grading.pages"])
 
     def begin(self, student):
         """Have it make a page."""
