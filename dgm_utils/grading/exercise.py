@@ -163,7 +163,7 @@ class Exercise:
             axis and returns a sentence that describes it.
         may_use: modules of the reference's own package whose code may run inside the student's
             function; all the others hold answers.
-        time_limit: seconds of wall time for all cases of one check.
+        time_limit: seconds of processor time for all cases of one check.
 
     """
 

@@ -49,11 +49,17 @@ def examine(exercise, case, seen, expected) -> Finding | None:
 
 
 def _call_failed(exercise, seen):
+    if seen.timed_out and seen.hung:
+        return Finding(
+            "timeout",
+            f"{exercise.name} waited and did not go on: it sleeps, or waits for a lock, another "
+            "process or an input.",
+        )
     if seen.timed_out:
         return Finding(
             "timeout",
-            f"{exercise.name} did not finish within {exercise.time_limit:g} seconds. "
-            "Look for a loop that never ends.",
+            f"{exercise.name} did not finish within {exercise.time_limit:g} seconds of processor "
+            "time. Look for a loop that never ends.",
         )
     if seen.raised is None or (seen.changed and "inplace operation" in seen.raised.message):
         # Autograd noticed that an argument was overwritten; that is said in plainer words.

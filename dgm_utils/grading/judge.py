@@ -10,7 +10,7 @@ import torch
 from dgm_utils.grading.compare import agree
 from dgm_utils.grading.exercise import Case, Draw, Exercise, Task
 from dgm_utils.grading.findings import describe, examine, wrong_device
-from dgm_utils.grading.observe import Observation, observe, tensors
+from dgm_utils.grading.observe import Observation, like, observe, tensors
 from dgm_utils.grading.provenance import is_borrowed, is_copy
 
 Observed = list[tuple[Case, Observation]]
@@ -74,7 +74,7 @@ def device_probe(cases: Iterable[Case]) -> Case | None:
 
 def _to_meta(arg):
     if isinstance(arg, (list, tuple)):
-        return type(arg)(_to_meta(item) for item in arg)
+        return like(arg, [_to_meta(item) for item in arg])
     if isinstance(arg, torch.nn.Module):
         return copy.deepcopy(arg).to("meta")
     return arg.to("meta") if isinstance(arg, torch.Tensor) else arg

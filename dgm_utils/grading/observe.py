@@ -215,7 +215,7 @@ def tensors(value) -> list[torch.Tensor]:
 
 def _leaf(arg, differentiate):
     if isinstance(arg, (list, tuple)):
-        return _like(arg, [_leaf(item, differentiate) for item in arg])
+        return like(arg, [_leaf(item, differentiate) for item in arg])
     if not isinstance(arg, torch.Tensor):
         return arg
     copy = arg.detach().clone()
@@ -224,11 +224,11 @@ def _leaf(arg, differentiate):
 
 def _copy(leaf):
     if isinstance(leaf, (list, tuple)):
-        return _like(leaf, [_copy(item) for item in leaf])
+        return like(leaf, [_copy(item) for item in leaf])
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
 
 
-def _like(container, items):
+def like(container: list | tuple, items: list) -> list | tuple:
     """A list or tuple of the same type with other items; a named tuple takes them one by one."""
     make = getattr(container, "_make", type(container))
     return make(items)

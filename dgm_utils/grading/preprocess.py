@@ -105,8 +105,8 @@ class ExecuteAndMark(NbGraderPreprocessor):
     """Runs the code cells in the sandbox and puts verdicts in place of the checks' outputs."""
 
     sandbox = Bool(True, help="False runs student code unprotected").tag(config=True)
-    cell_seconds = Float(60, help="wall time for one cell").tag(config=True)
-    notebook_seconds = Float(900, help="wall time for all cells and restarts").tag(config=True)
+    cell_seconds = Float(60, help="seconds of processor time for one cell").tag(config=True)
+    notebook_seconds = Float(900, help="the same for all cells and restarts").tag(config=True)
 
     def grader(self, course: CourseDirectory, assignment: str) -> Grader:
         """What grades this assignment under this configuration."""

@@ -37,7 +37,8 @@ GIB = 2**30
 # and `watch` for the cores that it may have in the long run.
 LIMITS = {
     "memory": 4 * GIB,
-    "cpu_seconds": 300,
+    # As long as a notebook may take in all; see `execute.Rules`.
+    "cpu_seconds": 900,
     "cores": 1.1,
     "processes": 128,
     "open_files": 256,
