@@ -88,7 +88,11 @@ def _parser():
     export.add_argument(
         "--into", metavar="TABLE.csv", help="fill Moodle's grading worksheet or Canvas's gradebook"
     )
-    export.add_argument("--column", metavar="TITLE", help="the assignment's title in Canvas")
+    export.add_argument(
+        "--column",
+        metavar="TITLE",
+        help="title of the grades' column, in Canvas or in a table of another language",
+    )
     export.set_defaults(command=_export)
 
     demo = commands.add_parser("demo", help="grade a made-up class whose grades are known")

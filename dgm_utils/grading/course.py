@@ -29,8 +29,8 @@ from dgm_utils.grading.gradebook import answers_path, note_version
 
 CONFIG = "nbgrader_config.py"
 _MAKING = ".release-"
-# In a path nbgrader takes these for a pattern or a variable, and SQLAlchemy for part of an address; in
-# a student's id only the first.
+# In a path nbgrader takes these for a pattern or a variable, and SQLAlchemy for part of an address;
+# in a student's id only the first.
 _SPECIAL, _SPECIAL_IN_ID = "*?$%", "*"
 
 
