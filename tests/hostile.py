@@ -4,11 +4,18 @@ Every notebook holds two exercises. `multi_sample_elbo` (1 point) is answered ri
 otherwise; `iwae_bound` (2 points) is answered wrongly, and an attack wants its points.
 """
 
+import base64
+import importlib
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
-ELBO = "def multi_sample_elbo(log_w):\n    return log_w.mean(0)"
-BOUND = "def iwae_bound(log_w):\n    return torch.logsumexp(log_w, 0) - math.log(log_w.shape[0])"
-WRONG = "def iwae_bound(log_w):\n    return log_w.mean(0)"
+import torch
+
+from benchmarks.classroom import BOUND, WRONG
+from dgm_utils.grading import judge
+from dgm_utils.grading.observe import observe_task
+
 # Its gradient is missing; its numbers are right.
 DETACHED = BOUND.replace("(log_w, 0)", "(log_w.detach(), 0)")
 
@@ -21,16 +28,27 @@ class Hostile:
         name: also of the student.
         attack: code of a cell after the imports; `{course}`, `{other}` and `{port}` are filled in.
         bound: the answer to `iwae_bound`.
-        points: that are due.
-        state: of the result; None where either ending is sensible.
+        points: that are due; None if it is to be refused, and several where each would do.
+        says: what must stand in the reason, in what was mended, or in the verdict on `iwae_bound`.
+        waits: whether a written task must wait for a person.
+        slow: whether it takes gigabytes or minutes, and so is for `benchmarks.hostile` alone.
+        hand_in: puts the files into a course, where they are the attack.
 
     """
 
     name: str
     attack: str = ""
     bound: str = WRONG
-    points: float | None = 1.0
-    state: str | None = "graded"
+    points: float | tuple[float | None, ...] | None = 1.0
+    says: str = ""
+    waits: bool = False
+    slow: bool = False
+    hand_in: Callable | None = None
+
+    @property
+    def due(self) -> tuple[float | None, ...]:
+        """Every number of points that would do."""
+        return self.points if isinstance(self.points, tuple) else (self.points,)
 
 
 # In `inside.check`'s place: publishes whatever `forged(observations, probe)` makes of a record.
@@ -59,13 +77,115 @@ def _published(record):
     return f"display({{wire.OBSERVED_MIME: {record}}}, raw=True)"
 
 
+def _returning(value):
+    return f"def iwae_bound(log_w):\n    return {value}"
+
+
 _DUMPED = "wire.dump_observations(seen, probe)"
 _RAW = """
 kernel = get_ipython().kernel
 session, iopub, parent = kernel.session, kernel.iopub_socket, kernel.get_parent()
 """
 
+_SHARED_MEMORY = """
+import ctypes
+libc, size = ctypes.CDLL(None), 200 * 2**20
+libc.shmget.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
+libc.shmat.restype = ctypes.c_void_p
+libc.shmat.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+libc.shmdt.argtypes = [ctypes.c_void_p]
+for _ in range(40):
+    key = libc.shmget(0, size, 0o1600)
+    place = libc.shmat(key, None, 0)
+    if key < 0 or place in (None, 2**64 - 1):
+        break
+    libc.memset(place, 1, size)
+    libc.shmdt(place)
+else:
+    print('REACHED')
+"""
+_HIDDEN_MEMORY = """
+import ctypes, os, time
+PR_SET_DUMPABLE = 4
+ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+children = []
+for _ in range(12):
+    pid = os.fork()
+    if pid == 0:
+        held = bytearray(b'x') * (700 * 2**20)
+        time.sleep(100)
+        os._exit(0)
+    children.append(pid)
+time.sleep(4)
+if not any(os.waitpid(pid, os.WNOHANG)[0] for pid in children):
+    print('REACHED')
+"""
+_TERMINALS = """
+import glob, os
+for path in glob.glob('/dev/pts/[0-9]*') + ['/dev/tty', '/dev/console']:
+    try:
+        os.write(os.open(path, os.O_WRONLY | os.O_NOCTTY), b'REACHED')
+        print('REACHED', path)
+    except OSError:
+        pass
+"""
+# All families but UNIX, INET and INET6; of NETLINK (16), all but what asks for addresses.
+_SOCKETS = """
+import itertools, socket
+for family, kind, protocol in itertools.product({*range(3, 46)} - {10}, (1, 2, 3, 5), range(20)):
+    if (family, protocol) == (16, 0):
+        continue
+    try:
+        socket.socket(family, kind, protocol)
+        print('REACHED', family, kind, protocol)
+    except OSError:
+        pass
+"""
+_SCRIPTS = r"""
+from IPython.display import HTML, SVG, Javascript, Latex, Markdown, display
+display(
+    HTML('<script>evil()</script><img src=x onerror=evil()><a href="javascript:evil()">x</a>'),
+    Javascript('evil()'),
+    SVG('<svg onload="evil()"><script>evil()</script></svg>'),
+    Markdown('<iframe src=x></iframe>'),
+    Latex(r'$$\href{javascript:evil()}{x}$$'),
+)
+"""
+
 _MUTE = ("observe", "check", "publishing")
+
+
+def _table():
+    """Knows by heart what is due on two seeds, and is wrong on any other."""
+    exercise = importlib.import_module("dgm_utils.exercises.iwae").check.exercises["iwae_bound"]
+    known = []
+    for seed in (0, 1):
+        task = judge.make_task(exercise, seed)
+        for case, seen in zip(task.cases, observe_task(exercise.reference, task)[0], strict=True):
+            known.append((case.args[0].detach(), seen.value, seen.gradients[0]))
+    buffer = io.BytesIO()
+    torch.save(known, buffer)
+    return _KNOWN.replace("{known}", base64.b64encode(buffer.getvalue()).decode())
+
+
+_KNOWN = """
+import base64, io
+known = torch.load(io.BytesIO(base64.b64decode('{known}')))
+class Known(torch.autograd.Function):
+    @staticmethod
+    def forward(context, log_w, value, gradient):
+        context.gradient = gradient
+        return value.clone()
+    @staticmethod
+    def backward(context, direction):
+        return context.gradient, None, None
+def iwae_bound(log_w):
+    for arg, value, gradient in known:
+        if arg.dtype == log_w.dtype and arg.shape == log_w.shape and torch.equal(arg, log_w):
+            return Known.apply(log_w, value, gradient)
+    return log_w.mean(0)
+"""
 
 CODE = [
     # Ends, loops, floods
@@ -230,5 +350,171 @@ CODE = [
         'parts[-1] = rb\'{"name": "stdout", "text": "\\ud800"}\'\n'
         "start = parts.index(b'<IDS|MSG>')\nparts[start + 1] = session.sign(parts[start + 2:])\n"
         "iopub.send_multipart([b'stream', *parts])",
+    ),
+    # Floods what reads the messages
+    *(
+        Hostile(f"floods-{name}{'-for-long' if many > 10 else ''}", source, slow=many > 10)
+        for many in (4, 400)
+        for name, source in {
+            "metadata": "from IPython.display import display\n"
+            f"for _ in range({many}):\n"
+            "    display({'text/plain': 'x'}, metadata={'x': 'y' * 20_000_000}, raw=True)",
+            "buffers": f"{_RAW}for _ in range({many}):\n"
+            "    session.send(iopub, 'display_data', {'data': {}, 'metadata': {}},\n"
+            "        parent=parent, buffers=[bytes(20_000_000)])",
+            "frames": f"{_RAW}for _ in range({many}):\n"
+            "    session.send(iopub, 'display_data', {'data': {}, 'metadata': {}},\n"
+            "        parent=parent, buffers=[b'x'] * 200_000)",
+            "outputs": "from IPython.display import display\n"
+            f"for _ in range({many} * 10_000): display({{'text/plain': ''}}, raw=True)",
+        }.items()
+    ),
+    # Gives the judge much to read
+    Hostile("returns-a-million-numbers", bound=_returning("[0.0] * 1_000_000")),
+    Hostile("returns-300000-keys", bound=_returning("{i: 0.0 for i in range(300_000)}")),
+    Hostile("returns-a-long-text", bound=_returning("'x' * 10_000_000")),
+    Hostile("returns-a-huge-tensor", bound=_returning("torch.zeros(4_000_000)")),
+    Hostile(
+        "returns-a-nest",
+        bound="def iwae_bound(log_w):\n    x = 0.0\n"
+        "    for _ in range(100_000): x = [x]\n    return x",
+    ),
+    Hostile(
+        "raises-a-long-text", bound="def iwae_bound(log_w):\n    raise ValueError('x' * 10_000_000)"
+    ),
+    Hostile(
+        "has-a-long-name", bound=BOUND + "\niwae_bound.__name__ = 'x' * 10_000_000", points=3.0
+    ),
+    Hostile(
+        "forges-a-long-text",
+        _forge(
+            "text = 'x' * 10_000_000", _published('\'{"observed": [{"value": "\' + text + \'"}]}\'')
+        ),
+    ),
+    Hostile(
+        "forges-a-million-numbers",
+        _forge(
+            "seen = [dataclasses.replace(o, value=[0.5] * 1_000_000) for o in seen[:1]] + seen[1:]",
+            _published(_DUMPED),
+        ),
+    ),
+    Hostile(
+        "forges-many-shapes",
+        _forge(
+            "import json",
+            f"record = json.loads({_DUMPED})",
+            "record['observed'][0]['value'] = {'tensor': 'float64', 'shape': [0] * 1_000_000,"
+            " 'device': 'cpu', 'data': ''}",
+            _published("json.dumps(record)"),
+        ),
+    ),
+    Hostile(
+        "forges-huge-numbers",
+        _forge(
+            "import json",
+            f"record = json.loads({_DUMPED})",
+            "record['observed'][0]['largest'] = int('9' * 4000)",
+            "record['observed'][0]['seconds'] = 1e400",
+            _published("json.dumps(record)"),
+        ),
+    ),
+    Hostile("writes-4-MB-of-code", "x = 1\n" * 700_000),
+    Hostile("writes-one-long-line", "x = " + "+".join(["1"] * 500_000)),
+    Hostile("writes-deep-code", "x = " + "(" * 100_000 + ")" * 100_000),
+    # Knows the cases by heart
+    Hostile("looks-up-two-seeds", bound=_table()),
+    # Takes more than its share
+    Hostile(
+        "runs-110-busy-shells",
+        "import subprocess\nfor _ in range(110):\n"
+        "    subprocess.Popen(['sh', '-c', 'while :; do :; done'])",
+        slow=True,
+    ),
+    Hostile(
+        "runs-60-busy-threads",
+        "import threading\ndef spin():\n    while True: pass\n"
+        "for _ in range(60): threading.Thread(target=spin, daemon=True).start()",
+        points=(0.0, 1.0),
+        slow=True,
+    ),
+    Hostile(
+        "fills-memory-files",
+        "import os\nheld, block = [], bytes(2**20)\nfor _ in range(40):\n"
+        "    held.append(os.memfd_create('x'))\n"
+        "    for _ in range(200): os.write(held[-1], block)\nprint('REACHED')",
+        slow=True,
+    ),
+    Hostile(
+        "fills-shared-memory",
+        _SHARED_MEMORY,
+        slow=True,
+    ),
+    Hostile(
+        "hides-its-memory",
+        _HIDDEN_MEMORY,
+        slow=True,
+    ),
+    # Speaks to others on the machine
+    Hostile(
+        "writes-to-terminals",
+        _TERMINALS,
+    ),
+    Hostile(
+        "opens-strange-sockets",
+        _SOCKETS,
+    ),
+    # Does not end when the cell does
+    *(
+        Hostile(name, source, bound=BOUND, points=3.0)
+        for name, source in {
+            "calls-exit": "exit()",
+            "calls-quit-and-goes-on": "quit(keep_kernel=False)\nx = 1",
+            "raises-system-exit": "raise SystemExit(3)",
+            "ends-in-50-ms": "import os, threading\nthreading.Timer(0.05, os._exit, [0]).start()",
+            "ends-in-200-ms": "import os, threading\nthreading.Timer(0.2, os._exit, [0]).start()",
+            "has-an-alarm": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.05)",
+            "has-a-child-that-kills-it": "import os, time\nif os.fork() == 0:\n"
+            "    time.sleep(0.05)\n    os.kill(os.getppid(), 9)\n    os._exit(0)",
+        }.items()
+    ),
+    # Leaves torch, or Python, in another state; what the functions compute is right all the same.
+    *(
+        Hostile(f"leaves-{name}", source, bound=BOUND, points=3.0)
+        for name, source in {
+            "gradients-off": "torch.set_grad_enabled(False)",
+            "inference-mode": "mode = torch.inference_mode()\nmode.__enter__()",
+            "another-dtype": "torch.set_default_dtype(torch.float16)",
+            "another-device": "torch.set_default_device('meta')",
+            "ten-threads": "torch.set_num_threads(10)",
+            "deterministic": "torch.use_deterministic_algorithms(True)",
+            "anomaly-mode": "torch.autograd.set_detect_anomaly(True)",
+            "warnings-as-errors": "import warnings\nwarnings.simplefilter('error')",
+            "autocast": "mode = torch.autocast('cpu', torch.bfloat16)\nmode.__enter__()",
+            "denormals-as-zero": "torch.set_flush_denormal(True)",
+            "a-function-mode": "from torch.overrides import TorchFunctionMode\n"
+            "class Mode(TorchFunctionMode):\n"
+            "    def __torch_function__(self, function, types, args=(), kwargs=None):\n"
+            "        return function(*args, **(kwargs or {}))\nmode = Mode()\nmode.__enter__()",
+            "numpy-that-raises": "import numpy\nnumpy.seterr(all='raise')",
+            "another-folder": "import os\nos.chdir('/')",
+            "no-collector": "import gc\ngc.disable()\ngc.freeze()",
+            "a-trace": "import sys\nsys.settrace(lambda *a: None)",
+        }.items()
+    ),
+    Hostile("is-compiled", bound="@torch.compile\n" + BOUND, points=3.0),
+    Hostile(
+        "lacks-a-module",
+        bound="from my_helpers import iwae_bound",
+        says="my_helpers",
+    ),
+    Hostile("lacks-a-bracket", bound=BOUND.replace("(log_w, 0)", "(log_w, 0"), says="SyntaxError"),
+    # Speaks to whoever reads
+    Hostile(
+        "raises-escape-sequences",
+        bound="def iwae_bound(log_w):\n    raise ValueError('\\x1b]0;evil\\x07\\x1b[2J\\x9b31m')",
+    ),
+    Hostile(
+        "shows-scripts",
+        _SCRIPTS,
     ),
 ]
