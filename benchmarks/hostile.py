@@ -110,8 +110,7 @@ class Class:
             outputs = json.dumps([cell.get("outputs") for cell in notebook.cells])
             if "REACHED" in outputs:
                 yield "It reached what it wanted."
-            texts = [cell.source for cell in notebook.cells if cell.cell_type != "code"]
-            if found := _SCRIPT.search(" ".join([*texts, outputs.replace("\\", "")])):
+            if found := _SCRIPT.search(" ".join(_shown(notebook))):
                 yield f"A page of it would run {found[0]!r}."
             sentences += [v["sentence"] for v in _verdicts(notebook)]
             recorded = sum(score for _, score, _, _ in scores(self.course, hostile.name) if score)
@@ -129,6 +128,16 @@ class Class:
             return f"{results} instead of {alone}"
         found, wanted = scores(self.course, student), self.scores[student]
         return "" if found == wanted else f"the gradebook holds {found} instead of {wanted}"
+
+
+def _shown(notebook):
+    """What a page takes for HTML or markdown; it shows code and plain text as they are."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            yield cell.source
+        for output in cell.get("outputs", ()):
+            kinds = output.get("data", {})
+            yield from (str(kinds[k]) for k in kinds if k.startswith("text/") and k != "text/plain")
 
 
 def scores(course: Course, student: str) -> list[tuple]:
