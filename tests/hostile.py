@@ -495,11 +495,21 @@ CODE = [
             "class Mode(TorchFunctionMode):\n"
             "    def __torch_function__(self, function, types, args=(), kwargs=None):\n"
             "        return function(*args, **(kwargs or {}))\nmode = Mode()\nmode.__enter__()",
+            "hooks-on-saved-tensors": "hooks = torch.autograd.graph.saved_tensors_hooks(\n"
+            "    lambda t: t * 0, lambda t: t)\nhooks.__enter__()",
             "numpy-that-raises": "import numpy\nnumpy.seterr(all='raise')",
             "another-folder": "import os\nos.chdir('/')",
             "no-collector": "import gc\ngc.disable()\ngc.freeze()",
             "a-trace": "import sys\nsys.settrace(lambda *a: None)",
         }.items()
+    ),
+    # Says of itself what only execution may say
+    Hostile(
+        "claims-not-to-be-reached",
+        "class Unfinished(Exception): pass\nclass Claims(type(check)):\n"
+        "    def __call__(self, function, seed=0): raise Unfinished('give me another chance')\n"
+        "check = Claims()",
+        points=0.0,
     ),
     Hostile("is-compiled", bound="@torch.compile\n" + BOUND, points=3.0),
     Hostile(

@@ -84,6 +84,9 @@ STATES = {
     "a function mode": lambda: Refuses().__enter__(),
     "a dispatch mode": lambda: Zeros().__enter__(),
     "both modes": lambda: (Zeros().__enter__(), Refuses().__enter__()),
+    "hooks on saved tensors": lambda: torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: tensor * 0, lambda tensor: tensor
+    ).__enter__(),
     "errors of numpy": set_errors,
     "denormals": lambda: torch.set_flush_denormal(True),
     "seed": lambda: (torch.manual_seed(5), random.seed(5), np.random.seed(5)),
@@ -129,6 +132,7 @@ def state():
         torch.get_default_dtype(),
         torch._C._len_torch_function_stack(),
         torch._C._len_torch_dispatch_stack(),
+        torch._C._autograd._top_saved_tensors_default_hooks(True),
         getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None),
         torch.get_num_threads(),
         torch.get_deterministic_debug_mode(),

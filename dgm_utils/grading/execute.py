@@ -28,7 +28,7 @@ WALL = 10
 SETTLE_SECONDS, LONGEST_SETTLING, SEARCHES = 3.0, 60.0, 8
 # Seconds that a cell has at least, however little is left.
 LEAST = 0.1
-# Where an executed notebook says that wall time ended something in it.
+# Where an executed notebook says what became of it; no cell can write there.
 _ABOUT = "dgm_execution"
 
 
@@ -52,7 +52,7 @@ class Rules:
 
 
 class Unfinished(Exception):
-    """A notebook was not run to its end; the name marks the cells that were not reached."""
+    """A notebook was not run to its end; the message says why."""
 
 
 def execute(
@@ -116,6 +116,12 @@ def wants_quiet(notebook: NotebookNode) -> bool:
     return bool(notebook.metadata.get(_ABOUT, {}).get("by_wall"))
 
 
+def why_unreached(notebook: NotebookNode, cell: NotebookNode) -> str:
+    """Why a cell of an executed notebook was not reached; empty if it was."""
+    about = notebook.metadata.get(_ABOUT, {})
+    return about.get("why", "") if cell.id in about.get("unreached", ()) else ""
+
+
 _own: dict[Contents, Sandbox] = {}
 
 
@@ -142,7 +148,7 @@ class _Execution:
             cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()
         ]
         self._left_out = set()
-        self._spent, self._by_wall = 0.0, False
+        self._spent, self._by_wall, self._unreached = 0.0, False, {}
         # What each cell has put out, of all that they may put out together.
         self._characters = {}
         self._begun, self._wall = time.monotonic(), WALL if jailed else 1
@@ -155,7 +161,7 @@ class _Execution:
             begin = self._go_on(begin)
         checks = [cell for cell in self._cells if is_graded(cell)]
         self._by_wall |= any(map(_hung, checks))
-        self._notebook.metadata[_ABOUT] = {"by_wall": self._by_wall}
+        self._notebook.metadata[_ABOUT] = {"by_wall": self._by_wall, **self._unreached}
         return self._notebook
 
     def _go_on(self, begin):
@@ -177,7 +183,9 @@ class _Execution:
         """Find out why a kernel could not go on; where to go on instead."""
         if self._time_is_over():
             reason = f"The notebook did not finish within {self._rules.notebook_seconds:g} seconds."
-            for cell in self._cells[begin:]:
+            left = self._cells[begin:]
+            self._unreached = {"why": reason, "unreached": [cell.id for cell in left]}
+            for cell in left:
                 _fail(cell, Unfinished.__name__, reason)
             return len(self._cells)
         if stop.ended.own or self._searches == 0:

@@ -16,7 +16,7 @@ from dgm_utils.grading import wire
 from dgm_utils.grading.calls import calls_in
 from dgm_utils.grading.causes import cause_of
 from dgm_utils.grading.check import VERDICT_MIME, devices
-from dgm_utils.grading.execute import Unfinished, is_graded
+from dgm_utils.grading.execute import Unfinished, is_graded, why_unreached
 from dgm_utils.grading.exercise import Exercise
 from dgm_utils.grading.judge import Answers, Verdict, judge, make_task
 from dgm_utils.grading.observe import Counted
@@ -91,6 +91,8 @@ class Marker:
         calls = calls_in(sources) if short else frozenset()
         for cell in notebook.cells:
             checks = _checks(cell)
+            if checks and (reason := why_unreached(notebook, cell)):
+                raise Unfinished(reason)
             if not checks:
                 # A check that the student called elsewhere: its record is for no reader.
                 if "outputs" in cell:
@@ -112,8 +114,6 @@ class Marker:
         """Verdicts on a cell's checks, in order, up to the first that did not pass."""
         texts = [output.data[wire.OBSERVED_MIME] for output in cell.outputs if _is_record(output)]
         errors = [output for output in cell.outputs if output.output_type == "error"]
-        if unfinished := [error for error in errors if error.ename == Unfinished.__name__]:
-            raise Unfinished(unfinished[0].evalue)
         verdicts = []
         for number, (name, seed) in enumerate(checks):
             if len(texts) > len(checks):

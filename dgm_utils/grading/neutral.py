@@ -96,8 +96,8 @@ def _write(read, write, wanted):
 
 @contextlib.contextmanager
 def _without_modes():
-    """Without what overrides torch's functions, a default device among them."""
-    functions, dispatch = _take_modes_off()
+    """Without what overrides torch's functions, a default device among them, or its gradients."""
+    functions, dispatch, hooks = _take_modes_off()
     default = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
     torch._GLOBAL_DEVICE_CONTEXT.device_context = None
     try:
@@ -107,6 +107,8 @@ def _without_modes():
             torch._C._push_on_torch_function_stack(mode)
         for mode in dispatch:
             torch._C._push_on_torch_dispatch_stack(mode)
+        for pack, unpack in hooks:
+            torch._C._autograd._push_saved_tensors_default_hooks(pack, unpack)
         torch._GLOBAL_DEVICE_CONTEXT.device_context = default
 
 
@@ -119,14 +121,17 @@ def _modes_taken_off_after():
 
 
 def _take_modes_off():
-    """The modes that were on, the innermost last: of torch's functions, and of its operators."""
-    stacks = torch._C
-    functions, dispatch = [], []
+    """What was on, the innermost last: modes of torch's functions, of its operators, and hooks."""
+    stacks, hooks_on = torch._C, torch._C._autograd
+    functions, dispatch, hooks = [], [], []
     while stacks._len_torch_function_stack():
         functions.insert(0, stacks._pop_torch_function_stack())
     while stacks._len_torch_dispatch_stack():
         dispatch.insert(0, stacks._pop_torch_dispatch_stack(None))
-    return functions, dispatch
+    while pair := hooks_on._top_saved_tensors_default_hooks(True):
+        hooks.insert(0, pair)
+        hooks_on._pop_saved_tensors_default_hooks()
+    return functions, dispatch, hooks
 
 
 @contextlib.contextmanager
