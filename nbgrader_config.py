@@ -70,7 +70,7 @@ c.OverwriteCells.add_missing_cells = True
 # student's id here; it is the column of the platform's own table of grades.
 c.CheckedExtractor.names = (
     r"(?:[^/]+/)??(?P<name>[^/]*?)_(?:LATE_)?(?P<student_id>\d+)_"
-    r"(?:assignsubmission_file_?/?|\d+_)(?P<file_id>.+)"
+    r"(?:assignsubmission_(?:file|onlinetext)_?/?|\d+_|(?=text\.html$))(?P<file_id>.+)"
 )
 c.ZipCollectApp.extractor_plugin = "dgm_utils.grading.collect.CheckedExtractor"
 c.ZipCollectApp.downloaded_directory = "grading/downloaded"

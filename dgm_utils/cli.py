@@ -208,9 +208,15 @@ def _feedback(options):
     from tqdm import tqdm
 
     from dgm_utils.grading.feedback import write_feedback
+    from dgm_utils.grading.gradebook import waiting_of
+    from dgm_utils.grading.report import without_page
 
     course = _course(options)
     students = course.submissions(options.assignment)
+    failed = without_page(course, options.assignment, students)
+    for student, reason in failed.items():
+        print(printable(f"{student}  no page: {reason}"))
+    students = [s for s in students if s not in failed]
     graded = [s for s in students if course.notebook("autograded", options.assignment, s).is_file()]
     good = True
     pages = write_feedback(course, options.assignment, graded)
@@ -220,6 +226,10 @@ def _feedback(options):
                 good = False
                 tqdm.write(printable(f"{student}  no page: {reason}"))
             bar.update()
+    with course.api.gradebook as gradebook:
+        waiting = waiting_of(gradebook, options.assignment)
+    if names := [student for student in graded if waiting.get(student)]:
+        print(printable(f"have 0 points for what waits for a manual grade: {', '.join(names)}"))
     print(f"feedback   {course.path('feedback', 'STUDENT', options.assignment)}")
     return 0 if good else 1
 

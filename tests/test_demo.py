@@ -96,6 +96,15 @@ def test_feedback_is_a_page_for_each_graded_student(course_folder, capsys):
     pages = course_folder.glob("grading/feedback/*/iwae/iwae.html")
     assert [page.parent.parent.name for page in pages] == ["whole"]
     assert "passed on" in next(course_folder.glob("grading/feedback/*/iwae/iwae.html")).read_text()
+    said = capsys.readouterr().out
+    assert "empty  no page: iwae.ipynb is empty" in said
+    assert "manual grade: whole\n" in said
+    # What fails since has none any more.
+    course.notebook("submitted", "iwae", "whole").write_text("{")
+    assert main(["--course", str(course_folder), "grade", "iwae", *NO_SANDBOX]) == 1
+    assert main(["--course", str(course_folder), "feedback", "iwae"]) == 0
+    assert not list(course_folder.glob("grading/feedback/*/iwae/iwae.html"))
+    assert "whole  no page: iwae.ipynb is not a notebook" in capsys.readouterr().out
 
 
 def test_stock_nbgrader_takes_the_same_road(course_folder):

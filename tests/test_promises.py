@@ -6,6 +6,7 @@ import re
 import pytest
 from conftest import ROOT
 
+HOSTILE = "test_hostile.py::test_a_hostile_submission_gets_what_is_due_and_harms_nobody"
 # Beginning of a sentence → the tests that would fail if it were not so.
 HELD = {
     "A check has two halves.": ["test_wire.py::test_tasks_travel_without_answers"],
@@ -21,8 +22,12 @@ HELD = {
         "test_execute.py::test_a_flood_costs_only_its_cell_and_no_memory",
     ],
     "What comes out is read": ["test_wire.py::test_the_loader_runs_no_code"],
-    "So a function is worth": ["test_hostile.py::test_code_gets_the_points_that_are_due"],
-    "Only duties of cost": ["test_hostile.py::test_code_gets_the_points_that_are_due"],
+    "So a function is worth": [
+        "test_hostile.py::test_a_hostile_submission_gets_what_is_due_and_harms_nobody"
+    ],
+    "Only duties of cost": [
+        "test_hostile.py::test_a_hostile_submission_gets_what_is_due_and_harms_nobody"
+    ],
     "The numbers and sizes": [
         "test_class.py::test_the_cases_of_a_class_are_nobody_elses",
         "test_class.py::test_a_course_has_one_secret_of_its_own",

@@ -253,8 +253,9 @@ class _Table:
     def compare_maximum(self, assignment, most):
         """Refuse points that would mean something else there."""
         there = set()
-        if self._moodle and "Maximum Grade" in self.header:
-            there = {row[self.header.index("Maximum Grade")] for row in self._rows}
+        titles = [title.strip().lower() for title in self.header]
+        if self._moodle and "maximum grade" in titles:
+            there = {row[titles.index("maximum grade")] for row in self._rows}
         elif self._foreign:
             there = self._maximum_beside_column()
         elif not self._moodle:

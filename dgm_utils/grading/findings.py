@@ -284,8 +284,9 @@ def wrong_device(probe):
     else:
         return None
     return (
-        f"The function works on the CPU only: it creates a tensor there{line} whatever the device "
-        "of its arguments. Create new tensors with `device=` of an argument."
+        "The function works on the CPU only: it creates a tensor there, or hands one to NumPy or a "
+        f"plot{line}, whatever the device of its arguments. Create new tensors with `device=` of "
+        "an argument, and call `.cpu()` before NumPy."
     )
 
 

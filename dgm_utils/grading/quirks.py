@@ -5,7 +5,8 @@
 - Times are read by `read_time`: nbgrader takes `+0200` for 200 seconds, and CEST for UTC.
 - A timestamp is a small regular file: nbgrader waits for ever for a pipe of that name.
 - A course folder such as `DGM [2026]`, or a student's id, is no pattern: only `*` is.
-- Of a submission's other files, regular ones up to a limit are copied to what is graded.
+- Of a submission's other files, regular ones up to a limit are copied to what is graded; but none
+  that Python would import there, in a notebook that an instructor runs, in place of its own.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from dgm_utils.grading.intake import SubmissionError, kept_files, timestamp
 from dgm_utils.grading.times import read_time
 
 _parse_utc, _init_assignment = nbgrader.utils.parse_utc, Autograde.init_assignment
+_IMPORTED = {".py", ".pyc", ".pyd", ".so", ".pth"}
 # Whether files are copied from what a student handed in.
 _from_student: ContextVar[bool] = ContextVar("from_student", default=False)
 
@@ -53,6 +55,7 @@ def find_all_files(path: str, exclude: list[str] | None = None) -> list[str]:
     """nbgrader's function of this name: regular files alone; of a submission up to a limit."""
     if _from_student.get():
         found, left = kept_files(Path(path))
+        found = [file for file in found if file.suffix.lower() not in _IMPORTED]
         for file in left:
             get_logger().warning("Not copied, because all files are too large: %r", str(file))
         # What nbgrader's exchange put there.

@@ -6,6 +6,7 @@ through a template that escapes everything; a policy in its head forbids scripts
 
 import json
 import math
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -143,6 +144,28 @@ def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submissi
     if not any(s.result for s in submissions):
         raise CourseError(f"nothing of {assignment} was graded yet: run `dgm grade {assignment}`")
     return layout, submissions
+
+
+def without_page(course: Course, assignment: str, students: Iterable[str]) -> dict[str, str]:
+    """Take away the older pages of those whose submission failed since.
+
+    Args:
+        course: the course folder.
+        assignment: its name.
+        students: who are looked at.
+
+    Returns:
+        Student → why the submission failed.
+
+    """
+    found = {}
+    for student in students:
+        read = _read_result(course, assignment, student)
+        if read.result and read.result.state == FAILED:
+            found[student] = read.reason
+            page = course.path("feedback", student, assignment)
+            shutil.rmtree(page, ignore_errors=True)
+    return found
 
 
 def _read_result(course, assignment, student):

@@ -53,7 +53,7 @@ def read_time(written: str) -> datetime:
 def _error(written, why):
     return ValueError(
         "write one such as 2026-03-02 18:00:00 UTC, 2026-03-02 19:00:00 +0100 or "
-        f"2026-03-02 19:00:00 Europe/Berlin; {written[:40]!r:.60} {why}"
+        f"2026-03-02 19:00:00 Europe/Berlin; {written.strip()[:40]!r:.60} {why}"
     )
 
 
