@@ -13,6 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from dgm_utils.grading.course import Course
+from dgm_utils.grading.preprocess import close_graders
 from dgm_utils.grading.sandbox import why_not
 
 # `benchmarks/` is no part of the package.
@@ -71,3 +73,14 @@ def course_folder(tmp_path):
     for name in ("solutions", "assignments"):
         shutil.copytree(ROOT / name, folder / name)
     return folder
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The small course of `benchmarks.kills`; five submissions, none graded."""
+    kills = importlib.import_module("benchmarks.kills")
+    kills.make_course(tmp_path)
+    course = Course(tmp_path)
+    course.enter(kills.ASSIGNMENT)
+    yield course
+    close_graders()

@@ -24,16 +24,6 @@ from dgm_utils.grading.preprocess import close_graders
 STUDENTS = ["ann", "ben", "cyd", "dan"]
 
 
-@pytest.fixture
-def small(tmp_path):
-    """The small course; five submissions, none graded."""
-    kills.make_course(tmp_path)
-    course = Course(tmp_path)
-    course.enter(kills.ASSIGNMENT)
-    yield course
-    close_graders()
-
-
 def graded(course, students=STUDENTS, **options):
     results = grade_class(course, kills.ASSIGNMENT, students, jailed=JAILED, **options)
     return {result.student: result for result in results}

@@ -1,23 +1,17 @@
 """A run that was killed and started again leaves what an undisturbed run leaves."""
 
 import contextlib
-import importlib
 import random
 import shutil
 import sqlite3
-import sys
 
 import nbformat
 import pytest
-from conftest import ROOT, needs_sandbox
+from conftest import needs_sandbox
 from nbgrader.converters import Autograde
 
+from benchmarks import kills
 from dgm_utils.grading import autograde
-from dgm_utils.grading.course import Course
-from dgm_utils.grading.preprocess import close_graders
-
-sys.path.append(str(ROOT))
-kills = importlib.import_module("benchmarks.kills")
 
 
 class Killed(BaseException):
@@ -47,16 +41,6 @@ def test_a_difference_is_seen():
         "gradebook: grades": [("ann", 1.0), *wanted["gradebook: grades"]],
     }
     assert len(list(kills.differences(twice, wanted))) == 1
-
-
-@pytest.fixture
-def small(tmp_path):
-    """The small course; five submissions, none graded."""
-    kills.make_course(tmp_path)
-    course = Course(tmp_path)
-    course.enter(kills.ASSIGNMENT)
-    yield course
-    close_graders()
 
 
 def graded(course, students, **options):
