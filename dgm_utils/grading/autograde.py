@@ -20,7 +20,7 @@ from nbgrader.api import MissingEntry
 from nbgrader.converters import Autograde
 
 from dgm_utils.grading.check import VERDICT_MIME
-from dgm_utils.grading.course import Course, CourseError, NotConverted, unusable
+from dgm_utils.grading.course import Course, CourseError, NotConverted
 from dgm_utils.grading.errors import in_one_line
 from dgm_utils.grading.execute import execute_text, is_graded, wants_quiet
 from dgm_utils.grading.files import as_text, kept_folder, read_notebook, remove_halves, write_whole
@@ -114,7 +114,7 @@ def grade_class(
             folder=None if cluster else str(grader.sandbox.folder),
             rules=grader.rules,
         )
-        todo = []
+        todo = collections.deque()
         for record in _records(course, assignment, students, grader, regrade):
             if result := record.attempt(record.read):
                 yield result
@@ -130,13 +130,16 @@ def grade_class(
         for record in alone:
             # What was ended by the clock on the wall, or died with its worker, may be innocent: now
             # nothing of the class runs beside it.
-            for _ in _executed([record], crew, 1):
+            for _ in _executed(collections.deque([record]), crew, 1):
                 yield record.finish()
 
 
-def _executed(records, crew, ahead):
-    """Each record once its notebook has been executed, or cannot be."""
-    todo, waiting = collections.deque(records), {}
+def _executed(todo, crew, ahead):
+    """Each record once its notebook has been executed, or cannot be; empties the queue.
+
+    Whoever kept the records would keep the notebooks of a whole class.
+    """
+    waiting = {}
     while todo or waiting:
         while todo and len(waiting) < ahead:
             record = todo.popleft()
@@ -302,8 +305,6 @@ class _Record:
 
     def read(self):
         """The result of an earlier run, if neither submission nor exercises changed since."""
-        if reason := unusable(self.student):
-            raise SubmissionError(reason)
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             result = Result(**found["result"])
