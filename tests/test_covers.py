@@ -23,6 +23,8 @@ def contents(*hidden):
 @pytest.fixture
 def bound(monkeypatch):
     """A folder that the sandboxes of this process show; Python's own is every process's."""
+    # A process that waits for the next sandbox was started without it.
+    sandbox._close_spare()
     # Over /tmp a kernel has one of its own.
     with tempfile.TemporaryDirectory(prefix="dgm-test-", dir="/var/tmp") as folder:
         monkeypatch.setattr(mounts, "_SYSTEM", (*mounts._SYSTEM, folder))

@@ -1,6 +1,7 @@
 """Executing a notebook: what its cells leave, send, use up or kill costs nobody else anything."""
 
 import multiprocessing
+import re
 import textwrap
 from concurrent.futures import ProcessPoolExecutor
 
@@ -153,7 +154,8 @@ FLOODS = {
     "many frames": (
         "import zmq\niopub = getattr(kernel.iopub_thread, 'socket', iopub)\n"
         "for _ in range(10**6): iopub.send(b'', zmq.SNDMORE)\niopub.send(b'')",
-        "parts",
+        # What the kernel itself says meanwhile may end the message before it is too long.
+        "parts|ValueError",
     ),
     "outputs": ("for i in range(100_000): display(i)", "2,000 outputs"),
     "lists": (
@@ -178,7 +180,7 @@ def test_a_flood_costs_only_its_cell_and_no_memory(box, marker, flood, says, mon
     done = run(box, small(before=[SENDING + flood]), seconds=60)
     assert points(marker, done) == RIGHT
     (error,) = [o for o in done.cells[1].outputs if o.output_type == "error"]
-    assert error.ename == "KernelDied" and says in error.evalue
+    assert error.ename == "KernelDied" and re.search(says, error.evalue)
     assert len(as_text(done)) < 10**5
     assert kernel._memory() - before < 2 * kernel.MEMORY_LIMIT
 

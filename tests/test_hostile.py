@@ -29,12 +29,17 @@ def graded(tmp_path_factory):
     course = classroom.make_course(tmp_path_factory.mktemp("class"))
     course.api.config.ExecuteAndMark.cell_seconds = 5.0
     course.api.config.ExecuteAndMark.notebook_seconds = 60.0
+    others = sandboxed()
     with benchmark.hand_in(course, KINDS) as made:
         before = contents(course)
         benchmark.grade(made, seed=0)
         after = contents(course)
-        left = [p for p in psutil.Process().children(recursive=True) if "zygote" in cmdline(p)]
-        yield made, (before, after), left
+        yield made, (before, after), sandboxed() - others
+
+
+def sandboxed():
+    """Sandboxes' processes, other tests' too."""
+    return {p for p in psutil.Process().children(recursive=True) if "zygote" in cmdline(p)}
 
 
 def cmdline(process):
@@ -100,7 +105,7 @@ def test_nothing_else_in_the_course_has_changed(graded):
 
 def test_no_process_is_left(graded):
     # The warm process, who holds its tree, and bubblewrap's two.
-    assert 3 <= len(graded[2]) <= 4
+    assert len(graded[2]) <= 4
 
 
 def test_the_same_code_with_another_text_is_another_submission(graded):

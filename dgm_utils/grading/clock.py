@@ -37,6 +37,7 @@ class _Alarm:
         self._seconds, self._end = seconds, time.monotonic() + wall
         self._rings = True
         self._look()
+        self._begun = self._used
 
     def set(self):
         """Set both, and remember what was set before."""
@@ -61,8 +62,14 @@ class _Alarm:
             self._before.pop()
 
     def _used_up(self, signum, frame):
-        if self._rings:
-            raise TimeLimit(hung=False)
+        if not self._rings:
+            return
+        # The timer counts the system's ticks, and may ring some of them too early.
+        left = self._begun + self._seconds - time.process_time()
+        if left > 0:
+            signal.setitimer(signal.ITIMER_PROF, max(left, 1e-3), AGAIN)
+            return
+        raise TimeLimit(hung=False)
 
     def _waited(self, signum, frame):
         if not self._rings:
