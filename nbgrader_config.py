@@ -3,8 +3,8 @@
 import os
 
 # Puts into nbgrader what reads times strictly and copies files with care.
-import dgm_utils.grading.quirks  # noqa: F401
-from dgm_utils.grading.formgrader import guard
+import nbjudge.quirks  # noqa: F401
+from nbjudge.reports.formgrader import guard
 
 c = get_config()  # noqa: F821 - nbgrader defines it when it reads this file
 
@@ -32,30 +32,30 @@ c.ClearSolutions.text_stub = "Your answer here."
 # A notebook under another name is found; what was lost or doubled in it is mended, metadata too.
 # Then comes nbgrader's own list, here and below, with quicker steps in the place of two of its own,
 # and without `CheckCellMetadata`, which has nothing left to find.
-c.Autograde.pre_convert_hook = "dgm_utils.grading.intake.before_autograde"
-c.Autograde.exporter_class = "dgm_utils.grading.intake.SubmittedExporter"
+c.Autograde.pre_convert_hook = "nbjudge.submissions.intake.before_autograde"
+c.Autograde.exporter_class = "nbjudge.submissions.intake.SubmittedExporter"
 c.Autograde.sanitize_preprocessors = [
-    "dgm_utils.grading.intake.Mend",
+    "nbjudge.submissions.intake.Mend",
     "nbgrader.preprocessors.ClearOutput",
     "nbgrader.preprocessors.DeduplicateIds",
     "nbgrader.preprocessors.OverwriteKernelspec",
-    "dgm_utils.grading.gradebook.OverwriteTogether",
+    "nbjudge.course.gradebook.OverwriteTogether",
 ]
 # Student code runs in the sandbox, and what judges it outside.
 c.Autograde.autograde_preprocessors = [
-    "dgm_utils.grading.preprocess.ExecuteAndMark",
+    "nbjudge.step.ExecuteAndMark",
     "nbgrader.preprocessors.IgnorePattern",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LimitOutput",
-    "dgm_utils.grading.gradebook.SaveTogether",
+    "nbjudge.course.gradebook.SaveTogether",
     "nbgrader.preprocessors.AssignLatePenalties",
     # What stays of it is shown to an instructor, who is logged in.
-    "dgm_utils.grading.sanitize.Sanitize",
+    "nbjudge.reports.inert.Sanitize",
 ]
 # Once for each conversion, and not after each of its steps.
 c.Exporter.optimistic_validation = True
 # The share of the points that each day after the due date costs; see docs/instructors.md.
-c.AssignLatePenalties.plugin_class = "dgm_utils.grading.late.PerDay"
+c.AssignLatePenalties.plugin_class = "nbjudge.reports.late.PerDay"
 c.PerDay.share = 0.0
 # Seconds for one cell. A check stops an endless loop itself, after 10.
 c.ExecuteAndMark.cell_seconds = 60
@@ -72,12 +72,12 @@ c.CheckedExtractor.names = (
     r"(?:[^/]+/)??(?P<name>[^/]*?)_(?:LATE_)?(?P<student_id>\d+)_"
     r"(?:assignsubmission_(?:file|onlinetext)_?/?|\d+_|(?=text\.html$))(?P<file_id>.+)"
 )
-c.ZipCollectApp.extractor_plugin = "dgm_utils.grading.collect.CheckedExtractor"
+c.ZipCollectApp.extractor_plugin = "nbjudge.submissions.collect.CheckedExtractor"
 c.ZipCollectApp.downloaded_directory = "grading/downloaded"
 # What the extractor wrote: a folder for each student.
 c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?P<student_id>[^/\\]+)[/\\](?P<file_id>[^/\\]+)"
 # Its page of the current configuration would show the address of the database with the password.
 c.FormgradeExtension.debug = False
 # What students handed in is shown on pages on which nothing of it acts.
-c.GenerateFeedback.exporter_class = "dgm_utils.grading.pages.FeedbackExporter"
+c.GenerateFeedback.exporter_class = "nbjudge.reports.pages.FeedbackExporter"
 guard()

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from dgm_utils.grading.course import Course
+from nbjudge.course.folder import Course
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPIC = "iwae"

@@ -29,9 +29,10 @@ from hypothesis import HealthCheck, Phase
 
 from benchmarks.classroom import BOUND, POINTS, TOPIC, WRITTEN, answered, make_course
 from benchmarks.mutants import build, mutants, takes_nothing
-from dgm_utils.grading.autograde import FAILED, MANUAL, _verdicts, grade_class
-from dgm_utils.grading.files import read_notebook
-from dgm_utils.grading.preprocess import close_graders
+from nbjudge.course.files import read_notebook
+from nbjudge.course.results import FAILED, MANUAL
+from nbjudge.grade import _verdicts, grade_class
+from nbjudge.step import close_graders
 
 # So many are one class: one run, that could be ended for all of them.
 CLASS = 100

@@ -52,11 +52,11 @@ import nbformat
 import numpy
 
 from benchmarks.simulation import Service, simulate
-from dgm_utils.grading import autograde
-from dgm_utils.grading.course import Course
-from dgm_utils.grading.demo import PREFIX, build_class
-from dgm_utils.grading.execute import Rules, execute_all
-from dgm_utils.grading.preprocess import close_graders, grader_for
+from nbjudge import grade as autograde
+from nbjudge.course.folder import Course
+from nbjudge.demo import PREFIX, build_class
+from nbjudge.running.execute import Rules, execute_all
+from nbjudge.step import close_graders, grader_for
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "benchmarks" / "grading.md"
@@ -75,7 +75,7 @@ c.Execute.timeout = 60
 """
 # Runs in each stock kernel before the notebook's first cell.
 NOBODY_KNOWS = """
-from dgm_utils.grading.check import Checker
+from nbjudge.check import Checker
 
 Checker.passed = lambda self, *functions: False
 """

@@ -33,10 +33,11 @@ import psutil
 
 from benchmarks.classroom import BOUND, ROOT, TOPIC, WRITTEN, WRONG, answered, make_course, submit
 from dgm_utils import cli
-from dgm_utils.grading.autograde import FAILED, MANUAL, Result, _verdicts, grade_class
-from dgm_utils.grading.course import Course
-from dgm_utils.grading.files import read_notebook
-from dgm_utils.grading.preprocess import close_graders
+from nbjudge.course.files import read_notebook
+from nbjudge.course.folder import Course
+from nbjudge.course.results import FAILED, MANUAL, Result
+from nbjudge.grade import _verdicts, grade_class
+from nbjudge.step import close_graders
 
 sys.path.append(str(ROOT / "tests"))
 Hostile = importlib.import_module("hostile").Hostile

@@ -37,12 +37,12 @@ import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dgm_utils import cli
-from dgm_utils.grading import seeds
+from nbjudge.course import seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT = "small"
 # What takes `dgm grade` long to import.
-IMPORTED = ["dgm_utils.grading.startup", "dgm_utils.grading.autograde", "dgm_utils.exercises.iwae"]
+IMPORTED = ["nbjudge.running.startup", "nbjudge.grade", "dgm_utils.exercises.iwae"]
 PR_SET_CHILD_SUBREAPER = 36
 # What is left of a killed run has so long to end; none of it has anything to wait for.
 LAST_BREATH = 30

@@ -78,8 +78,8 @@ def _exercises(paths):
     text = [
         "# dgm_utils.exercises\n",
         "One module for each assignment. A notebook takes `check` from it: `check(function)` is "
-        "{py:meth}`dgm_utils.grading.check.Checker.__call__`, `check.hint(name, 1)` is "
-        "{py:meth}`dgm_utils.grading.check.Checker.hint`.\n",
+        "{py:meth}`nbjudge.check.Checker.__call__`, `check.hint(name, 1)` is "
+        "{py:meth}`nbjudge.check.Checker.hint`.\n",
     ]
     for path in paths:
         tree = ast.parse(path.read_text())

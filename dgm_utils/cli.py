@@ -14,7 +14,7 @@ import signal
 import sys
 import warnings
 
-from dgm_utils.grading.errors import UserError, printable
+from nbjudge.errors import UserError, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -134,14 +134,14 @@ def _positive(text):
 
 
 def _course(options):
-    from dgm_utils.grading.course import Course
+    from nbjudge.course.folder import Course
 
     return Course(options.course)
 
 
 def _start_early(options):
     """Begin with what takes long, before it is known what the course is like."""
-    from dgm_utils.grading.startup import start_early
+    from nbjudge.running.startup import start_early
 
     course = os.path.realpath(options.course)
     while not os.path.isfile(os.path.join(course, "nbgrader_config.py")):
@@ -168,8 +168,8 @@ def _release(options):
 
 def _grade(options):
     _start_early(options)
-    from dgm_utils.grading.autograde import FAILED
-    from dgm_utils.grading.course import CourseError
+    from nbjudge.course.folder import CourseError
+    from nbjudge.course.results import FAILED
 
     course = _course(options)
     students = course.submissions(options.assignment)
@@ -184,7 +184,7 @@ def _grade(options):
 
 
 def _collect(options):
-    from dgm_utils.grading.collect import collect
+    from nbjudge.submissions.collect import collect
 
     course = _course(options)
     done = collect(course, options.assignment, options.archive, options.replace)
@@ -194,7 +194,7 @@ def _collect(options):
 
 
 def _report(options):
-    from dgm_utils.grading.report import write_report
+    from nbjudge.reports.read import write_report
 
     course = _course(options)
     course.require(options.assignment)
@@ -207,9 +207,9 @@ def _report(options):
 def _feedback(options):
     from tqdm import tqdm
 
-    from dgm_utils.grading.feedback import write_feedback
-    from dgm_utils.grading.gradebook import waiting_of
-    from dgm_utils.grading.report import without_page
+    from nbjudge.course.gradebook import waiting_of
+    from nbjudge.reports.feedback import write_feedback
+    from nbjudge.reports.read import without_page
 
     course = _course(options)
     students = course.submissions(options.assignment)
@@ -237,7 +237,7 @@ def _feedback(options):
 def _export(options):
     from pathlib import Path
 
-    from dgm_utils.grading.export import fill, grades, write_plain
+    from nbjudge.reports.export import fill, grades, write_plain
 
     course = _course(options)
     found, most = grades(course, options.assignment)
@@ -260,13 +260,13 @@ def _export(options):
 
 
 def _demo(options):
-    from dgm_utils.grading.sandbox import why_not
+    from nbjudge.running.sandbox import why_not
 
     if options.jailed and (reason := why_not()):
         print(f"{reason}.\nThe demo's submissions are our own, so it goes on without a sandbox.")
         options.jailed = False
     _start_early(options)
-    from dgm_utils.grading.demo import build_class
+    from nbjudge.demo import build_class
 
     course = _course(options)
     chosen = options.assignment or course.assignments()
@@ -301,7 +301,7 @@ def _run(course, assignment, students, options, expected=None):
     """Grade, print a line as each submission ends, write the CSV."""
     from tqdm import tqdm
 
-    from dgm_utils.grading.autograde import grade_class, write_csv
+    from nbjudge.grade import grade_class, write_csv
 
     course.enter(assignment)
     width = max(len(student) for student in students)

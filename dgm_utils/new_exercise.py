@@ -18,7 +18,7 @@ import nbformat
 
 from dgm_utils import __version__
 from dgm_utils import new_exercise_templates as templates
-from dgm_utils.grading.errors import UserError
+from nbjudge.errors import UserError
 
 # By these a clone of the repository is told from a course folder that only grades.
 _FLOORS = ("dgm_utils/exercises", "tests/right_answers", "solutions", "lectures")

@@ -41,14 +41,16 @@ notebooks that have the same imports.
 """
 
 from dgm_utils import $topic
-from dgm_utils.grading.check import Checker
-from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
+from dgm_utils.exercises import EDITION
+from nbjudge.check import Checker
+from nbjudge.asking.exercise import Exercise, Misconceptions, Property
+from nbjudge.inside.case import Case
 
 '''
 EXERCISES_END = """\
 EXERCISES = (_$name,)
 
-check = Checker(EXERCISES, may_import=("dgm_utils.data",))
+check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)
 """
 EXERCISE = """\
 # --- $name $rule

@@ -13,9 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from dgm_utils.grading.course import Course
-from dgm_utils.grading.preprocess import close_graders
-from dgm_utils.grading.sandbox import why_not
+from nbjudge.course.folder import Course
+from nbjudge.running.sandbox import why_not
+from nbjudge.step import close_graders
 
 # `benchmarks/` is no part of the package.
 sys.path.append(str(Path(__file__).resolve().parent.parent))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.classroom import BOUND, WRONG
-from dgm_utils.grading import judge
-from dgm_utils.grading.observe import observe_task
+from nbjudge.inside.observe import observe_task
+from nbjudge.judging import judge
 
 # Its gradient is missing; its numbers are right.
 DETACHED = BOUND.replace("(log_w, 0)", "(log_w.detach(), 0)")
@@ -54,8 +54,9 @@ class Hostile:
 # In `inside.check`'s place: publishes whatever `forged(observations, probe)` makes of a record.
 _FORGE = """
 from IPython.display import display
-from dgm_utils.grading import inside, wire
-from dgm_utils.grading.observe import observe_task
+from nbjudge.inside import check as inside
+from nbjudge.inside import wire
+from nbjudge.inside.observe import observe_task
 import dataclasses, sys
 class Forger(type(check)):
     def __call__(self, function, seed=0):
@@ -267,10 +268,10 @@ CODE = [
             "    if 'raised' in frame.f_locals: frame.f_locals['raised'] = None\n"
             "sys.setprofile(profile)",
             "settrace": "def trace(frame, event, arg):\n    return trace\nsys.settrace(trace)",
-            "observe": "from dgm_utils.grading import observe, inside\n"
+            "observe": "from nbjudge.inside import observe, check as inside\n"
             "observe._gradients = lambda *a: ()\nobserve._changed = lambda *a: ()\n"
             "inside.observe_task = lambda *a: ([], None)",
-            "check": "from dgm_utils.grading import inside\n"
+            "check": "from nbjudge.inside import check as inside\n"
             "inside._Check.__call__ = lambda self, f, seed=0: None\n"
             "inside._Check.passed = lambda self, *f: True",
             "publishing": "get_ipython().display_pub.publish = lambda *a, **k: None",

@@ -181,9 +181,7 @@ def test_a_page_has_what_its_module_has(site, module):
 
 
 def test_arguments_and_errors_of_a_function_are_said(site):
-    signature, text = reference_page(site, "dgm_utils.grading.check")[
-        "dgm_utils.grading.check.Checker.__call__"
-    ]
+    signature, text = reference_page(site, "nbjudge.check")["nbjudge.check.Checker.__call__"]
     assert signature.startswith("__call__(function: Callable, seed: int = 0) → None")
     for words in ("Parameters:", "seed – makes the cases", "Raises:", "CheckFailed – when"):
         assert words in text
@@ -220,7 +218,7 @@ def test_search_works_from_the_disk(site, profile, word, page_found):
     [
         *("index", "lectures/README", "assignments/iwae/iwae"),
         *(f"lectures/{x}" for x in LECTURES),
-        *("reference/index", "reference/dgm_utils.models.vae", "reference/dgm_utils.grading.check"),
+        *("reference/index", "reference/dgm_utils.models.vae", "reference/nbjudge.check"),
     ],
 )
 def test_a_page_opened_from_the_disk_shows_formulas_and_figures(site, profile, page):

@@ -9,8 +9,8 @@ from datetime import datetime
 import pytest
 from conftest import JAILED, ROOT
 
-from dgm_utils.grading.autograde import FAILED, MANUAL
-from dgm_utils.grading.course import Course
+from nbjudge.course.folder import Course
+from nbjudge.course.results import FAILED, MANUAL
 
 MAKE = ROOT.parent / "shared" / "cases" / "make.py"
 pytestmark = [

@@ -15,13 +15,15 @@ from conftest import EXERCISES, RIGHT
 
 from dgm_utils import iwae
 from dgm_utils.exercises.iwae import EXERCISES as IWAE
-from dgm_utils.grading.check import run
-from dgm_utils.grading.demo import source_as
-from dgm_utils.grading.errors import UserError
-from dgm_utils.grading.exercise import Case, Draw
-from dgm_utils.grading.judge import Answers, judge, make_task
-from dgm_utils.grading.observe import observe, tensors
 from dgm_utils.models.densities import log_mean_exp
+from nbjudge.asking.draw import Draw
+from nbjudge.asking.task import make_task
+from nbjudge.check import run
+from nbjudge.demo import source_as
+from nbjudge.errors import UserError
+from nbjudge.inside.case import Case
+from nbjudge.inside.observe import observe, tensors
+from nbjudge.judging.judge import Answers, judge
 
 IWAE_BOUND = next(exercise for exercise in IWAE if exercise.name == "iwae_bound")
 

@@ -14,12 +14,16 @@ from conftest import JAILED, ROOT, needs_sandbox
 from benchmarks import kills
 from dgm_utils import cli
 from dgm_utils.exercises.iwae import EXERCISES
-from dgm_utils.grading import autograde, causes, execute, seeds
-from dgm_utils.grading.autograde import FAILED, GRADED, MANUAL, grade_class
-from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.feedback import write_feedback
-from dgm_utils.grading.judge import make_task
-from dgm_utils.grading.preprocess import close_graders
+from nbjudge import grade as autograde
+from nbjudge.asking.task import make_task
+from nbjudge.course import seeds
+from nbjudge.course.folder import Course, CourseError
+from nbjudge.course.results import FAILED, GRADED, MANUAL
+from nbjudge.grade import grade_class
+from nbjudge.judging import causes
+from nbjudge.reports.feedback import write_feedback
+from nbjudge.running import execute
+from nbjudge.step import close_graders
 
 STUDENTS = ["ann", "ben", "cyd", "dan"]
 

@@ -8,10 +8,10 @@ import time
 import pytest
 import torch
 
-from dgm_utils.grading import clock
-from dgm_utils.grading.clock import TimeLimit, time_limit
-from dgm_utils.grading.exercise import Case, Task
-from dgm_utils.grading.observe import observe, observe_task, warm_up
+from nbjudge.inside import clock
+from nbjudge.inside.case import Case, Task
+from nbjudge.inside.clock import TimeLimit, time_limit
+from nbjudge.inside.observe import observe, observe_task, warm_up
 
 ONE = Case("one", (torch.ones(3, requires_grad=True),), wrt=(0,))
 

@@ -5,8 +5,9 @@ import pytest
 from conftest import needs_sandbox
 
 from dgm_utils.cli import main
-from dgm_utils.grading.autograde import MANUAL, grade_class
-from dgm_utils.grading.course import Course
+from nbjudge.course.folder import Course
+from nbjudge.course.results import MANUAL
+from nbjudge.grade import grade_class
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 pytestmark = needs_sandbox

@@ -10,10 +10,10 @@ import pytest
 from conftest import ROOT
 from submissions import TOPIC, fill_in, read_released
 
-from dgm_utils.grading import collect as collecting
-from dgm_utils.grading.collect import collect, unpack
-from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.intake import documents, take_in, timestamp
+from nbjudge.course.folder import Course, CourseError
+from nbjudge.submissions import collect as collecting
+from nbjudge.submissions.collect import collect, unpack
+from nbjudge.submissions.intake import documents, take_in, timestamp
 
 MOODLE = "{1}_{0}_assignsubmission_file_/{2}"
 

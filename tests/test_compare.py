@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from dgm_utils.grading.compare import adds_to_one, at_most, is_exact, is_fact
-from dgm_utils.grading.exercise import Case
+from nbjudge.asking.statements import adds_to_one, at_most, is_exact, is_fact
+from nbjudge.inside.case import Case
 
 NAN = float("nan")
 KNOWN = Case("known", (), facts={"answer": [1.0, 2.0]})

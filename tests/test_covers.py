@@ -7,13 +7,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import needs_sandbox
+from conftest import ROOT, needs_sandbox
 from test_sandbox import NOTHING, data
 
-from dgm_utils.grading import mounts, probe, sandbox
-from dgm_utils.grading.sandbox import Contents, Sandbox, SandboxError
+from nbjudge.inside import probe
+from nbjudge.running import mounts, sandbox
+from nbjudge.running.sandbox import Contents, Sandbox, SandboxError
 
-PACKAGE = Path(sandbox.__file__).parents[1]
+PACKAGE = ROOT / "dgm_utils"
 
 
 def contents(*hidden):
@@ -100,7 +101,7 @@ def test_a_spare_process_that_hides_too_little_is_not_taken(tmp_path):
 
 
 def found(top):
-    return list(probe.search([], str(top)))
+    return list(probe.search([], ["dgm_utils"], str(top)))
 
 
 @pytest.mark.parametrize(
@@ -136,16 +137,16 @@ def test_what_is_covered_or_only_named_alike_is_not_seen(tmp_path):
 
 def test_a_place_is_looked_at_but_for_what_is_mounted_there(tmp_path, monkeypatch):
     make_course(tmp_path / "course")
-    assert len(list(probe.search([str(tmp_path / "course")], str(tmp_path / "none")))) == 3
+    assert len(list(probe.search([str(tmp_path / "course")], [], str(tmp_path / "none")))) == 3
     shown = {str(tmp_path / "course" / name) for name in ("solutions", "grading")}
     monkeypatch.setattr(probe, "_mounted", lambda: shown)
-    (seen,) = probe.search([str(tmp_path / "course")], str(tmp_path / "none"))
+    (seen,) = probe.search([str(tmp_path / "course")], [], str(tmp_path / "none"))
     assert seen.startswith(f"{tmp_path}/course/nbgrader_config.py")
 
 
 def test_a_search_that_breaks_off_has_not_seen_nothing(monkeypatch):
-    monkeypatch.setattr(probe, "search", lambda places: 1 / 0)
-    assert "could not be looked at" in probe.end(probe.begin([]))
+    monkeypatch.setattr(probe, "search", lambda *_: 1 / 0)
+    assert "could not be looked at" in probe.end(probe.begin([], []))
 
 
 # What is put where

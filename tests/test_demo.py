@@ -9,8 +9,9 @@ import pytest
 from conftest import JAILED, NO_SANDBOX, TOPICS
 
 from dgm_utils.cli import main
-from dgm_utils.grading.autograde import FAILED, MANUAL, grade_class
-from dgm_utils.grading.course import Course
+from nbjudge.course.folder import Course
+from nbjudge.course.results import FAILED, MANUAL
+from nbjudge.grade import grade_class
 
 
 def test_points_are_as_expected(course_folder, capsys):

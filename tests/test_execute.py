@@ -9,12 +9,12 @@ import nbformat
 import pytest
 from conftest import JAILED, ROOT
 
-from dgm_utils.grading import kernel, outputs
-from dgm_utils.grading.execute import Rules, execute, wants_quiet
-from dgm_utils.grading.files import as_text
-from dgm_utils.grading.marking import Marker
-from dgm_utils.grading.sandbox import Sandbox
-from dgm_utils.grading.startup import begin_worker
+from nbjudge.course.files import as_text
+from nbjudge.mark import Marker
+from nbjudge.running import kernel, outputs
+from nbjudge.running.execute import Rules, execute, wants_quiet
+from nbjudge.running.sandbox import Sandbox
+from nbjudge.running.startup import begin_worker
 
 SOLUTION = ROOT / "solutions" / "iwae" / "iwae.ipynb"
 # Two exercises of one point and two, and one of two that needs nothing of theirs.

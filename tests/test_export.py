@@ -13,10 +13,10 @@ from conftest import NO_SANDBOX, ROOT
 from lab import environment
 
 from dgm_utils.cli import main
-from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.export import Grade, fill, grades, write_plain
-from dgm_utils.grading.late import PerDay, settle
-from dgm_utils.grading.tables import as_csv
+from nbjudge.course.folder import Course, CourseError
+from nbjudge.reports.export import Grade, fill, grades, write_plain
+from nbjudge.reports.late import PerDay, settle
+from nbjudge.reports.tables import as_csv
 
 sys.path.append(str(ROOT))
 kills = importlib.import_module("benchmarks.kills")

@@ -12,8 +12,8 @@ from conftest import NO_SANDBOX, ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from dgm_utils.cli import main
-from dgm_utils.grading.course import Course
-from dgm_utils.grading.feedback import Limits, write_feedback
+from nbjudge.course.folder import Course
+from nbjudge.reports.feedback import Limits, write_feedback
 
 sys.path.append(str(ROOT))
 kills = importlib.import_module("benchmarks.kills")

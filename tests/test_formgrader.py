@@ -16,8 +16,8 @@ import requests
 from conftest import ROOT, needs_sandbox
 from lab import Lab, environment, until
 
-from dgm_utils.grading.course import Course
-from dgm_utils.grading.preprocess import close_graders
+from nbjudge.course.folder import Course
+from nbjudge.step import close_graders
 
 sys.path.append(str(ROOT))
 kills = importlib.import_module("benchmarks.kills")

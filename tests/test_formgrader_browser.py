@@ -9,7 +9,7 @@ from browser import needs_chromium, new_page
 from conftest import ROOT, needs_sandbox
 from lab import Lab
 
-from dgm_utils.grading.course import Course
+from nbjudge.course.folder import Course
 
 sys.path.append(str(ROOT))
 kills = importlib.import_module("benchmarks.kills")

@@ -16,7 +16,7 @@ from nbconvert.filters import markdown2html
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output, new_raw_cell
 
 from dgm_utils.cli import main
-from dgm_utils.grading.course import Course
+from nbjudge.course.folder import Course
 
 sys.path.append(str(ROOT))
 kills = importlib.import_module("benchmarks.kills")
@@ -285,7 +285,7 @@ def test_nothing_acts_where_submissions_are_graded(course, how):
         # As if nothing were ever found in what students hand in.
         with open(course.root / "nbgrader_config.py", "a") as config:
             config.write(
-                "import dgm_utils.grading.pages as pages\n"
+                "import nbjudge.reports.pages as pages\n"
                 "from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath\n"
                 "pages.sanitize = pages.clean_html = lambda found: found\n"
                 "pages.render_markdown = lambda source, attachments: MarkdownWithMath(\n"

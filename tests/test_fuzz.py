@@ -7,8 +7,8 @@ import pytest
 from conftest import needs_sandbox
 
 from benchmarks import fuzz, mutants
-from dgm_utils.grading.autograde import FAILED, MANUAL, Result
-from dgm_utils.grading.preprocess import close_graders
+from nbjudge.course.results import FAILED, MANUAL, Result
+from nbjudge.step import close_graders
 
 
 @pytest.fixture(scope="module")

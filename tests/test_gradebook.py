@@ -7,7 +7,7 @@ import pytest
 from nbgrader.api import Gradebook
 from sqlalchemy import event
 
-from dgm_utils.grading.gradebook import opened_once
+from nbjudge.course.gradebook import opened_once
 
 
 @pytest.fixture

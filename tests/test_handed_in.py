@@ -21,9 +21,10 @@ from submissions import (
     write,
 )
 
-from dgm_utils.grading import files, intake
-from dgm_utils.grading.course import Course
-from dgm_utils.grading.intake import (
+from nbjudge.course import files
+from nbjudge.course.folder import Course
+from nbjudge.submissions import intake
+from nbjudge.submissions.intake import (
     Mend,
     SubmissionError,
     documents,
@@ -33,7 +34,7 @@ from dgm_utils.grading.intake import (
     take_in,
     timestamp,
 )
-from dgm_utils.grading.mend import mended
+from nbjudge.submissions.mend import mended
 
 LATIN_1 = os.fsdecode(b"\xdcbung.ipynb")
 

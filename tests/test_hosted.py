@@ -17,7 +17,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 from dgm_utils import __version__
-from dgm_utils.grading.check import VERDICT_MIME
+from nbjudge.judging.verdict import VERDICT_MIME
 
 CHECK = "\n\n\ncheck(iwae_bound)"
 WRONG = "def iwae_bound(log_w):\n    return log_w.mean(0)" + CHECK

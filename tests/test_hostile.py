@@ -10,8 +10,8 @@ from conftest import needs_sandbox
 
 from benchmarks import classroom
 from benchmarks import hostile as benchmark
-from dgm_utils.grading.autograde import FAILED
-from dgm_utils.grading.preprocess import executed_path
+from nbjudge.course.results import FAILED
+from nbjudge.step import executed_path
 
 TOPIC = classroom.TOPIC
 pytestmark = needs_sandbox

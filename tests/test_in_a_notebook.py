@@ -10,7 +10,7 @@ from nbgrader.validator import Validator
 from traitlets.config import Config
 
 from dgm_utils import iwae
-from dgm_utils.grading.check import VERDICT_MIME
+from nbjudge.judging.verdict import VERDICT_MIME
 
 IMPORTS = """
 import inspect, math

@@ -29,13 +29,14 @@ from submissions import (
 )
 from traitlets.config.loader import PyFileConfigLoader
 
-from dgm_utils.grading import collect as collecting
-from dgm_utils.grading import intake
-from dgm_utils.grading.autograde import FAILED, grade
-from dgm_utils.grading.collect import collect
-from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.intake import SubmissionError, fingerprint, handed_in, read, take_in
-from dgm_utils.grading.mend import MENDED_ID, ForeignNotebookError, held, mend, mended, note
+from nbjudge.course.folder import Course, CourseError
+from nbjudge.course.results import FAILED
+from nbjudge.grade import grade
+from nbjudge.submissions import collect as collecting
+from nbjudge.submissions import intake
+from nbjudge.submissions.collect import collect
+from nbjudge.submissions.intake import SubmissionError, fingerprint, handed_in, read, take_in
+from nbjudge.submissions.mend import MENDED_ID, ForeignNotebookError, held, mend, mended, note
 
 # Two files whose notebooks repeat ids are among what is bent here.
 pytestmark = pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")

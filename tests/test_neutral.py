@@ -15,10 +15,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dgm_utils.grading import observe as observing
-from dgm_utils.grading.exercise import Case
-from dgm_utils.grading.neutral import neutral_state
-from dgm_utils.grading.observe import observe
+from nbjudge.inside import observe as observing
+from nbjudge.inside.case import Case
+from nbjudge.inside.neutral import neutral_state
+from nbjudge.inside.observe import observe
 
 ARGUMENT = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
 CASE = Case("plain", (ARGUMENT, [ARGUMENT[0].double(), 2]), wrt=(0, 1))

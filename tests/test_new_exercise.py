@@ -12,8 +12,8 @@ import pytest
 from conftest import NO_SANDBOX, ROOT
 
 from dgm_utils.cli import main
-from dgm_utils.grading.errors import UserError
 from dgm_utils.new_exercise import new_exercise, places
+from nbjudge.errors import UserError
 
 PARTS = ("dgm_utils", "tests", "lectures", "solutions", "assignments")
 FILES = ("pyproject.toml", "nbgrader_config.py", "README.md")

@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from submissions import ANSWER, PLAYED, PROOF, cell, fill_in, read_released
 
-from dgm_utils.grading import normalize
-from dgm_utils.grading.mend import mend
-from dgm_utils.grading.normalize import NoNotebookError, parse
+from nbjudge.submissions import normalize
+from nbjudge.submissions.mend import mend
+from nbjudge.submissions.normalize import NoNotebookError, parse
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from conftest import NO_SANDBOX, ROOT
 from sqlalchemy import MetaData, create_engine
 
-from dgm_utils.grading.course import Course
+from nbjudge.course.folder import Course
 
 pytest.importorskip(
     "psycopg2", reason="PostgreSQL's driver is missing: pip install --editable .[cluster]"

@@ -12,11 +12,12 @@ import pytest
 from conftest import ROOT, TOPICS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from dgm_utils.grading import alike, report
-from dgm_utils.grading.alike import alike_pairs
-from dgm_utils.grading.check import VERDICT_MIME
-from dgm_utils.grading.course import Course, CourseError
-from dgm_utils.grading.report import write_report
+from nbjudge.course.folder import Course, CourseError
+from nbjudge.judging.verdict import VERDICT_MIME
+from nbjudge.reports import alike
+from nbjudge.reports import read as report
+from nbjudge.reports.alike import alike_pairs
+from nbjudge.reports.read import write_report
 
 POINTS = {"mean_of": 2, "spread_of": 3, "sort_of": 1}
 STUB = "def {}(x):\n    raise NotImplementedError()"

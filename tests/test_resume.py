@@ -11,7 +11,7 @@ from conftest import needs_sandbox
 from nbgrader.converters import Autograde
 
 from benchmarks import kills
-from dgm_utils.grading import autograde
+from nbjudge import grade as autograde
 
 
 class Killed(BaseException):

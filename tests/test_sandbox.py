@@ -26,11 +26,11 @@ import pytest
 from conftest import EXERCISES_OF, JAILED, ROOT, TOPICS, needs_sandbox
 
 from dgm_utils import iwae
-from dgm_utils.grading import sandbox
-from dgm_utils.grading.execute import Rules, execute
-from dgm_utils.grading.marking import Marker
-from dgm_utils.grading.provisioner import SandboxProvisioner
-from dgm_utils.grading.sandbox import Contents, Sandbox, SandboxError
+from nbjudge.mark import Marker
+from nbjudge.running import sandbox
+from nbjudge.running.execute import Rules, execute
+from nbjudge.running.provisioner import SandboxProvisioner
+from nbjudge.running.sandbox import Contents, Sandbox, SandboxError
 
 MARKER = "The kernel died"
 # What no task is dumped as.
@@ -117,7 +117,7 @@ def test_there_is_no_network(box):
 
 
 @pytest.mark.parametrize(
-    "module", ["dgm_utils.iwae", "dgm_utils.maf_vs_iaf", "dgm_utils.grading.judge", "dgm_utils.cli"]
+    "module", ["dgm_utils.iwae", "dgm_utils.maf_vs_iaf", "nbjudge.judging.judge", "dgm_utils.cli"]
 )
 def test_what_holds_answers_or_judges_cannot_be_imported(box, module):
     importlib.import_module(module)
@@ -155,7 +155,7 @@ def test_no_file_holds_a_reference(box):
     # The same walk finds a line that is there.
     present = "The `check` of the sandbox: it observes"
     answer, check, packages = data(box, f"LINES = {[line, present]}" + SEARCH, seconds=60)
-    assert check == ["/course/dgm_utils/grading/inside.py"]
+    assert check == ["/course/nbjudge/inside/check.py"]
     assert answer == []
     assert packages == ["/course/dgm_utils"]
 
@@ -596,7 +596,7 @@ def test_a_flood_of_output_is_cut_with_the_reason(box, flood):
 
 def test_a_message_that_is_too_large_is_not_even_taken_in(box, monkeypatch):
     """It would lie in the memory of whoever executes, which nothing limits."""
-    monkeypatch.setattr("dgm_utils.grading.kernel.COMPLETE_SECONDS", 1)
+    monkeypatch.setattr("nbjudge.running.kernel.COMPLETE_SECONDS", 1)
     said = run(box, "print('x' * 100_000_000)", "print('dry')")
     assert said[0] == (
         "KernelDied: This cell put out more than 40,000,000 bytes at once, or what no kernel sends."
@@ -687,7 +687,7 @@ def test_a_kernel_may_end_at_the_moment_its_client_hangs_up(box):
 
 CHILD = """
 import pickle, sys, time
-from dgm_utils.grading.sandbox import Contents, Sandbox
+from nbjudge.running.sandbox import Contents, Sandbox
 box = Sandbox(Contents(pickle.dumps({{}}), "dgm_utils.exercises.iwae", (), {jailed}))
 print(box.folder, flush=True)
 time.sleep(1000)
@@ -742,7 +742,7 @@ def test_closing_ends_every_kernel_and_removes_the_folder():
 
 LIMITED = """
 import resource
-from dgm_utils.grading import jail
+from nbjudge.inside import jail
 jail.limit(2**33, 60, 10_000, 100, 2**20, any_address={any_address})
 print(resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
@@ -797,7 +797,7 @@ def test_on_a_card_its_driver_finds_what_it_needs_and_nothing_to_write_to(monkey
 
 LISTENING = """
 import os, socket, sys
-from dgm_utils.grading.zygote import Zygote
+from nbjudge.inside.zygote import Zygote
 path = sys.argv[1]
 listen = socket.socket.listen
 socket.socket.listen = lambda self, n: (print(os.path.exists(path)), listen(self, n))

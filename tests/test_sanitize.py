@@ -10,10 +10,10 @@ from conftest import ROOT
 from nbformat import from_dict
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
-from dgm_utils.grading import safe_html
-from dgm_utils.grading.mend import MENDED_ID, mended, note
-from dgm_utils.grading.safe_html import clean_html, image_data, render_markdown, safe_markdown
-from dgm_utils.grading.sanitize import CELL_LIMIT, TEXT_LIMIT, sanitize
+from nbjudge.reports import safe_html
+from nbjudge.reports.inert import CELL_LIMIT, TEXT_LIMIT, sanitize
+from nbjudge.reports.safe_html import clean_html, image_data, render_markdown, safe_markdown
+from nbjudge.submissions.mend import MENDED_ID, mended, note
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and more").decode()
 
@@ -119,7 +119,7 @@ def test_what_is_unseen_is_shown():
 
 
 def test_the_checks_own_screen_is_kept():
-    from dgm_utils.grading.render import _FAILED, _GRID, _box, _nested_hints
+    from nbjudge.judging.screen import _FAILED, _GRID, _box, _nested_hints
 
     class Exercise:
         name = "elbo"

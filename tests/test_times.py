@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from dgm_utils.grading.times import read_time
+from nbjudge.course.times import read_time
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -19,10 +20,11 @@ from traitlets.config import Config
 
 from dgm_utils import OLDEST, __version__
 from dgm_utils.cli import main
-from dgm_utils.grading.autograde import MANUAL
-from dgm_utils.grading.check import VERDICT_MIME
-from dgm_utils.grading.course import Course
-from dgm_utils.grading.versions import misfit
+from dgm_utils.exercises import EDITION
+from nbjudge.course.folder import Course
+from nbjudge.course.results import MANUAL
+from nbjudge.judging.stamp import misfit
+from nbjudge.judging.verdict import VERDICT_MIME
 
 FORMER = sorted((ROOT / "tests" / "data").glob("*.ipynb"))
 STAMP = re.compile(r"^check\.made_with\(\"(.+)\"\)", re.MULTILINE)
@@ -141,7 +143,7 @@ def test_every_assignment_says_what_it_was_made_with(topic):
 
 @pytest.mark.parametrize("made_with", [OLDEST, "0.1.7", "0.2.0"])
 def test_what_fits_is_passed_over_in_silence(made_with):
-    assert misfit(made_with, installed="0.2.0") == ""
+    assert misfit(made_with, replace(EDITION, installed="0.2.0")) == ""
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,8 @@ def test_what_fits_is_passed_over_in_silence(made_with):
     ],
 )
 def test_versions_are_compared_as_numbers(made_with, installed, words):
-    said = misfit(made_with, installed, oldest="0.9.1" if installed == "0.10.0" else "0.1.0")
+    oldest = "0.9.1" if installed == "0.10.0" else "0.1.0"
+    said = misfit(made_with, replace(EDITION, installed=installed, oldest=oldest))
     assert [word for word in words if word not in said] == []
 
 
@@ -197,10 +200,10 @@ def test_a_student_reads_what_to_do_and_no_traceback(told, stamp):
     assert all(len(line) <= 80 for line in error.traceback)
     shown = "\n".join(error.traceback)
     assert [word for word in MISFITS[stamp] if word not in shown] == []
-    assert 'File "' not in shown and "dgm_utils/grading" not in shown
+    assert 'File "' not in shown and "nbjudge" not in shown
 
 
 def test_in_a_plain_session_too():
     source = "from dgm_utils.exercises.iwae import check\ncheck.made_with('99.0.0')"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (1, misfit("99.0.0") + "\n")
+    assert (done.returncode, done.stderr) == (1, misfit("99.0.0", EDITION) + "\n")

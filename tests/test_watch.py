@@ -7,10 +7,11 @@ import pytest
 from conftest import needs_sandbox
 from test_sandbox import NOTHING, run
 
-from dgm_utils.grading import kernel, watch
-from dgm_utils.grading.provisioner import SandboxProvisioner
-from dgm_utils.grading.sandbox import GIB, LIMITS, Contents, Sandbox
-from dgm_utils.grading.watch import Process, Usage
+from nbjudge.inside import watch
+from nbjudge.inside.watch import Process, Usage
+from nbjudge.running import kernel
+from nbjudge.running.provisioner import SandboxProvisioner
+from nbjudge.running.sandbox import GIB, LIMITS, Contents, Sandbox
 
 CORES = 1.1
 LOOK = 0.1

@@ -10,13 +10,14 @@ import pytest
 import torch
 from conftest import EXERCISES_OF, TOPICS
 
-from dgm_utils.grading import wire
-from dgm_utils.grading.exercise import Case
-from dgm_utils.grading.judge import make_task
-from dgm_utils.grading.marking import graded_on
-from dgm_utils.grading.observe import Observation, Raised, observe, tensors
-from dgm_utils.grading.sandbox import visible_modules
+from nbjudge.asking.task import make_task
+from nbjudge.inside import wire
+from nbjudge.inside.case import Case
+from nbjudge.inside.observe import Observation, Raised, observe, tensors
+from nbjudge.mark import graded_on
+from nbjudge.running.sandbox import visible_modules
 
+PACKAGES = ("dgm_utils", "nbjudge")
 VISIBLE = visible_modules(("dgm_utils.data",))
 
 
@@ -26,7 +27,7 @@ def tasks_of(topic):
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_tasks_travel_without_answers(topic):
-    dumped = wire.dump_tasks(tasks_of(topic), VISIBLE, "dgm_utils")
+    dumped = wire.dump_tasks(tasks_of(topic), VISIBLE, PACKAGES)
     words = {arg for _, arg, _ in pickletools.genops(dumped) if isinstance(arg, str)}
     secret = {m.sentence for exercise in EXERCISES_OF[topic] for m in exercise.misconceptions}
     secret |= {hint for exercise in EXERCISES_OF[topic] for hint in exercise.hints}
@@ -43,7 +44,7 @@ def test_tasks_travel_without_answers(topic):
 @pytest.mark.parametrize("topic", TOPICS)
 def test_tasks_arrive_as_they_were(topic):
     tasks = tasks_of(topic)
-    arrived = cloudpickle.loads(wire.dump_tasks(tasks, VISIBLE, "dgm_utils"))
+    arrived = cloudpickle.loads(wire.dump_tasks(tasks, VISIBLE, PACKAGES))
     for exercise in EXERCISES_OF[topic]:
         before, after = tasks[exercise.name, 0], arrived[exercise.name, 0]
         assert len(before.cases) == len(after.cases)
@@ -242,7 +243,9 @@ def test_a_record_that_is_too_long_is_not_even_read(monkeypatch):
 def test_a_case_keeps_its_facts_at_home():
     case = Case("c", (torch.ones(1),), facts={"truth": 3.0})
     task = make_task(EXERCISES_OF["iwae"][0])
-    dumped = wire.dump_tasks({("x", 0): type(task)((case,), None, 1.0)}, VISIBLE, "dgm_utils")
+    dumped = wire.dump_tasks(
+        {("x", 0): type(task)((case,), None, 1.0)}, VISIBLE, ("dgm_utils", "nbjudge")
+    )
     assert b"truth" not in dumped
 
 

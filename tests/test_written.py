@@ -8,9 +8,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 from nbgrader.utils import compute_checksum
 from submissions import PLAYED, PROOF, cell, fill_in, index, marks, read_released
 
-from dgm_utils.grading import definitions
-from dgm_utils.grading.definitions import Definitions, is_prose
-from dgm_utils.grading.mend import mend
+from nbjudge.submissions import definitions
+from nbjudge.submissions.definitions import Definitions, is_prose
+from nbjudge.submissions.mend import mend
 
 OTHER = "proof-q-ew"
 PROSE = "By Jensen's inequality, because the logarithm is concave."

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from dgm_utils import dequantization
-from dgm_utils.grading.check import Checker
-from dgm_utils.grading.compare import adds_to_one, at_most, is_exact, is_fact
-from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
+from dgm_utils.exercises import EDITION
 from dgm_utils.oracles import unit_cell
+from nbjudge.asking.exercise import Exercise, Misconceptions, Property
+from nbjudge.asking.statements import adds_to_one, at_most, is_exact, is_fact
+from nbjudge.check import Checker
+from nbjudge.inside.case import Case
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -1414,4 +1416,4 @@ EXERCISES = (
     _bits_per_dim,
 )
 
-check = Checker(EXERCISES, may_import=("dgm_utils.data",))
+check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)

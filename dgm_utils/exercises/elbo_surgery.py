@@ -10,9 +10,11 @@ import math
 import torch
 
 from dgm_utils import elbo_surgery
-from dgm_utils.grading.check import Checker
-from dgm_utils.grading.compare import is_exact, is_fact
-from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
+from dgm_utils.exercises import EDITION
+from nbjudge.asking.exercise import Exercise, Misconceptions, Property
+from nbjudge.asking.statements import is_exact, is_fact
+from nbjudge.check import Checker
+from nbjudge.inside.case import Case
 
 # The expanded square z² − 2zμ + μ² is a right answer. In float32 it cancels: where the squares are
 # 2000 times the variance, as in some cases below, the result is off by some 10⁻⁴.
@@ -1462,4 +1464,4 @@ EXERCISES = (
     _elbo_surgery,
 )
 
-check = Checker(EXERCISES, may_import=("dgm_utils.data",))
+check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from dgm_utils import iwae
-from dgm_utils.grading.check import Checker
-from dgm_utils.grading.compare import adds_to_one, at_most, is_exact, is_fact
-from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
+from dgm_utils.exercises import EDITION
+from nbjudge.asking.exercise import Exercise, Misconceptions, Property
+from nbjudge.asking.statements import adds_to_one, at_most, is_exact, is_fact
+from nbjudge.check import Checker
+from nbjudge.inside.case import Case
 
 # What an exact answer may be off by in float32: eighty eps.
 _SINGLE = 1e-5
@@ -1345,4 +1347,4 @@ EXERCISES = (
     _active_units,
 )
 
-check = Checker(EXERCISES, may_import=("dgm_utils.data",))
+check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)

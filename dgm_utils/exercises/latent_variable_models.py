@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from dgm_utils import latent_variable_models as reference
-from dgm_utils.grading.check import Checker
-from dgm_utils.grading.compare import at_most, is_exact, is_fact
-from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
+from dgm_utils.exercises import EDITION
+from nbjudge.asking.exercise import Exercise, Misconceptions, Property
+from nbjudge.asking.statements import at_most, is_exact, is_fact
+from nbjudge.check import Checker
+from nbjudge.inside.case import Case
 
 # The expanded square x² − 2xμ + μ² and (z − μ)/σ² are right answers and cancel in float32.
 _CANCELS = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -1809,4 +1811,4 @@ EXERCISES = (
     _pathwise_gradient,
 )
 
-check = Checker(EXERCISES, may_import=("dgm_utils.data",))
+check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)

@@ -10,10 +10,12 @@ import math
 import torch
 
 from dgm_utils import maf_vs_iaf
-from dgm_utils.grading.check import Checker
-from dgm_utils.grading.compare import is_exact, is_fact
-from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
-from dgm_utils.grading.observe import Counted, cotangent, tensors
+from dgm_utils.exercises import EDITION
+from nbjudge.asking.exercise import Exercise, Misconceptions, Property
+from nbjudge.asking.statements import is_exact, is_fact
+from nbjudge.check import Checker
+from nbjudge.inside.case import Case
+from nbjudge.inside.observe import Counted, cotangent, tensors
 
 # The networks of the cases are defined here, and the student's function calls them.
 _NETWORKS = ("dgm_utils.exercises.maf_vs_iaf",)
@@ -1649,4 +1651,4 @@ EXERCISES = (
     _distillation_loss,
 )
 
-check = Checker(EXERCISES, may_import=("dgm_utils.data",))
+check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from dgm_utils import nf_as_vae
-from dgm_utils.grading.check import Checker
-from dgm_utils.grading.compare import is_exact, is_fact
-from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
+from dgm_utils.exercises import EDITION
+from nbjudge.asking.exercise import Exercise, Misconceptions, Property
+from nbjudge.asking.statements import is_exact, is_fact
+from nbjudge.check import Checker
+from nbjudge.inside.case import Case
 
 # The flows and bases handed to the functions are defined here.
 _MAY_USE = ("dgm_utils.exercises.nf_as_vae",)
@@ -1531,4 +1533,4 @@ EXERCISES = (
     _relaxed_elbo,
 )
 
-check = Checker(EXERCISES, may_import=("dgm_utils.data",))
+check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)

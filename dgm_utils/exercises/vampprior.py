@@ -14,9 +14,11 @@ from torch import nn
 
 from dgm_utils import vampprior
 from dgm_utils.data import digits
-from dgm_utils.grading.check import Checker
-from dgm_utils.grading.compare import adds_to_one, is_fact
-from dgm_utils.grading.exercise import Case, Exercise, Misconceptions, Property
+from dgm_utils.exercises import EDITION
+from nbjudge.asking.exercise import Exercise, Misconceptions, Property
+from nbjudge.asking.statements import adds_to_one, is_fact
+from nbjudge.check import Checker
+from nbjudge.inside.case import Case
 
 # The expanded square z² − 2zμ + μ² is a right answer and cancels in float32.
 _EXPANDED = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -1412,4 +1414,4 @@ EXERCISES = (
     _train_vampprior,
 )
 
-check = Checker(EXERCISES, may_import=("dgm_utils.data",))
+check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)

@@ -1,0 +1,383 @@
+"""The course folder: where assignments, submissions and the gradebook lie, through nbgrader."""
+
+import contextlib
+import copy
+import fcntl
+import filecmp
+import io
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.api import MissingEntry
+from nbgrader.apps import NbGraderAPI
+from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
+from nbgrader.converters.base import BaseConverter
+from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError, SAWarning
+from traitlets.config.loader import Config, PyFileConfigLoader
+
+from nbjudge.course.gradebook import answers_path, note_version
+from nbjudge.errors import UserError, in_one_line
+
+CONFIG = "nbgrader_config.py"
+_MAKING = ".release-"
+# In a path nbgrader takes these for a pattern or a variable, and SQLAlchemy for part of an address;
+# in a student's id only the first.
+_SPECIAL, _SPECIAL_IN_ID = "*?$%", "*"
+
+
+class CourseError(UserError):
+    """Something about the course folder."""
+
+
+class NotConverted(CourseError):
+    """nbgrader could not make what it was asked for; the message is the reason, in one line."""
+
+
+class _AutogradeSanitized(Autograde):
+    """The second half of nbgrader's converter; the first was done before, and its hook."""
+
+    def run_pre_convert_hook(self):
+        """What it would find was found; beside it a student may have handed in other notebooks."""
+        wanted = f"{self.coursedir.assignment_id}.ipynb"
+        self.notebooks = [path for path in self.notebooks if Path(path).name == wanted]
+
+    def convert_single_notebook(self, notebook_filename):
+        resources = self.init_single_notebook_resources(notebook_filename)
+        self._sanitizing = False
+        self._init_preprocessors()
+        output, resources = self.exporter.from_notebook_node(self.sanitized, resources)
+        self.write_single_notebook(output, resources)
+
+
+class Course:
+    """A course folder and nbgrader's programming interface to it.
+
+    Args:
+        start: the course folder or any folder inside it.
+
+    Raises:
+        CourseError: when no nbgrader configuration is found there or above.
+
+    """
+
+    def __init__(self, start: Path | str = "."):
+        start = Path(start).resolve()
+        found = [folder for folder in (start, *start.parents) if (folder / CONFIG).is_file()]
+        if not found:
+            raise CourseError(f"no {CONFIG} in {start} or above it: run dgm in the course folder")
+        self.root = found[0]
+        if special := sorted(set(_SPECIAL) & set(str(self.root))):
+            raise CourseError(
+                f"the path of the course, {self.root}, holds {' '.join(special)}, which nbgrader "
+                "does not take for a part of a name: move or rename its folder"
+            )
+        config = PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
+        # nbgrader 0.9.6 with SQLAlchemy 2.1; the rows it warns about are written.
+        warnings.filterwarnings("ignore", "Object of type <Submitted", SAWarning)
+        # nbgrader logs to the console as well; what matters of it comes back as a result.
+        logging.getLogger("traitlets").setLevel(logging.CRITICAL)
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.api = NbGraderAPI(config=config)
+        self.folders = self.api.coursedir
+
+    def path(self, folder: str, student: str = ".", assignment: str = ".") -> Path:
+        """A folder of the course: `source`, `release`, `submitted`, `autograded`, `feedback`."""
+        directory = getattr(self.folders, f"{folder}_directory")
+        return Path(self.folders.format_path(directory, student, assignment))
+
+    @property
+    def grading(self) -> Path:
+        """The folder that holds submissions, gradebook, feedback and reports."""
+        return self.path("submitted").parent
+
+    @property
+    def gradebook(self) -> str:
+        """Where it is: a file, or a database's address without the password."""
+        address = make_url(self.folders.db_url)
+        in_a_file = address.get_backend_name() == "sqlite"
+        return address.database if in_a_file else address.render_as_string(hide_password=True)
+
+    def assignments(self) -> list[str]:
+        """Names of the assignments that have a notebook of the same name in the source folder."""
+        return sorted(
+            n.stem for n in self.path("source").glob("*/*.ipynb") if n.parent.name == n.stem
+        )
+
+    def require(self, assignment: str) -> None:
+        """Raise CourseError unless the course has this assignment."""
+        if assignment not in self.assignments():
+            known = ", ".join(self.assignments()) or "none yet"
+            folder = self.path("source").relative_to(self.root)
+            raise CourseError(f"no assignment {assignment!r} in {folder}/; there are: {known}")
+
+    def notebook(self, folder: str, assignment: str, student: str = ".") -> Path:
+        """The notebook of an assignment in one of the course's folders."""
+        return self.path(folder, student, assignment) / f"{assignment}.ipynb"
+
+    def release(self, assignment: str) -> None:
+        """Make the student's version and enter the assignment into the gradebook.
+
+        Raises:
+            CourseError: when nbgrader refuses; the released version stays as it was.
+
+        """
+        self.require(assignment)
+        released = self.path("release", assignment=assignment)
+        with self._generated(assignment, self.api.config) as made:
+            shutil.rmtree(released, ignore_errors=True)
+            released.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(made, released)
+
+    def enter(self, assignment: str) -> None:
+        """Make sure that the gradebook knows the assignment; one that it knows stays as it is."""
+        self.require(assignment)
+        with self._alone():
+            for left in self.root.glob(f"{_MAKING}*"):
+                # Of a run that was killed.
+                shutil.rmtree(left, ignore_errors=True)
+            with self.api.gradebook as gradebook:
+                note_version(gradebook)
+            if not self._is_entered(assignment):
+                self.release(assignment)
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """Among all that use one PostgreSQL: of two who enter an assignment at once, one fails."""
+        address = make_url(self.folders.db_url)
+        if address.get_backend_name() != "postgresql":
+            yield
+            return
+        try:
+            connection = create_engine(address, poolclass=NullPool).connect()
+        except (ImportError, DBAPIError) as error:
+            reason = str(getattr(error, "orig", error)).splitlines()[0]
+            raise CourseError(f"no gradebook at {self.gradebook}: {reason}") from None
+        with connection:
+            # Ends with the connection, and so also with a process that is killed.
+            connection.execute(text("SELECT pg_advisory_lock(hashtext('dgm enter'))"))
+            yield
+
+    def _is_entered(self, assignment):
+        """Whether the gradebook knows every cell; it learns them one by one, sources last."""
+        released = self.notebook("release", assignment)
+        if not released.is_file():
+            return False
+        names = _names(released)
+        with self.api.gradebook as gradebook:
+            try:
+                notebook = gradebook.find_notebook(assignment, assignment)
+            except MissingEntry:
+                return False
+            return names <= {cell.name for cell in notebook.source_cells}
+
+    def is_released(self, assignment: str) -> bool:
+        """Whether the student's version is what its source makes today, byte for byte."""
+        self.require(assignment)
+        released = self.notebook("release", assignment)
+        config = copy.deepcopy(self.api.config)
+        config.GenerateAssignment.no_database = True
+        config.SaveCells.enabled = False
+        with self._generated(assignment, config) as made:
+            return released.is_file() and filecmp.cmp(made / released.name, released, shallow=False)
+
+    @contextlib.contextmanager
+    def _generated(self, assignment, config):
+        """The student's version in a temporary folder beside the course's own."""
+        before = self.folders.release_directory
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=_MAKING) as folder:
+            self.folders.assignment_id = assignment
+            self.folders.release_directory = folder
+            try:
+                try:
+                    convert(GenerateAssignment(coursedir=self.folders, config=config))
+                except NotConverted as error:
+                    reason = self._why_frozen(assignment) or error
+                    raise CourseError(f"{assignment} cannot be released: {reason}") from error
+                yield self.path("release", assignment=assignment)
+            finally:
+                self.folders.release_directory = before
+
+    def _why_frozen(self, assignment):
+        """Why nbgrader refuses other cells than those it has grades for; None if it is not that."""
+        wanted = _names(self.notebook("source", assignment))
+        with self.api.gradebook as gradebook:
+            try:
+                notebook = gradebook.find_notebook(assignment, assignment)
+            except MissingEntry:
+                return None
+            there = {cell.name for cell in notebook.source_cells}
+            graded = len(notebook.submissions)
+        changes = [
+            f"{verb}: {', '.join(sorted(names))}"
+            for verb, names in (("added", wanted - there), ("removed", there - wanted))
+            if names
+        ]
+        if not graded or not changes:
+            return None
+        return (
+            f"{'; '.join(changes)}; but the gradebook has grades of {graded} students for the old "
+            "cells. Put the old cells back, or give the new version a name of its own, or forget "
+            f"the grades, those given by hand too (`nbgrader db assignment remove {assignment} "
+            "--force`), then release and grade again: see docs/instructors.md"
+        )
+
+    def submissions(self, assignment: str) -> list[str]:
+        """Students with a folder for this assignment, notebook or not.
+
+        Raises:
+            CourseError: when there is no such assignment, folder or submission.
+
+        """
+        self.require(assignment)
+        submitted = self.path("submitted")
+        where = f"{submitted.relative_to(self.root)}/STUDENT/{assignment}/{assignment}.ipynb"
+        if not submitted.is_dir():
+            raise CourseError(f"there is no folder {submitted}: collect notebooks as {where}")
+        students = sorted(
+            folder.name
+            for folder in submitted.iterdir()
+            if not folder.name.startswith(".") and os.path.isdir(folder / assignment)
+        )
+        if not students:
+            raise CourseError(f"nobody submitted {assignment}: put notebooks at {where}")
+        return students
+
+    @contextlib.contextmanager
+    def claimed(self, assignment: str) -> Iterator[None]:
+        """While this process grades an assignment in this folder, no other does.
+
+        Raises:
+            CourseError: when another process does so.
+
+        """
+        path = self.grading / "graded" / assignment / ".in-use"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a") as file:
+            try:
+                # Ends with the process, also when that is killed.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CourseError(
+                    f"{assignment} is being graded in this folder by another process: wait for its "
+                    "end, then run this again"
+                ) from None
+            yield
+
+    def autograde(
+        self, student: str, assignment: str, sanitized: NotebookNode | None = None
+    ) -> None:
+        """Have nbgrader autograde a submission, as formgrader's button does.
+
+        Args:
+            student: whose.
+            assignment: its name.
+            sanitized: the notebook that nbgrader's sanitizing preprocessors made of the submission,
+                if they were run before; they are not run again.
+
+        Raises:
+            NotConverted: when nbgrader cannot.
+            KeyboardInterrupt: when a person wants this to end.
+
+        """
+        self.folders.assignment_id, self.folders.student_id = assignment, student
+        converter = _AutogradeSanitized if sanitized else Autograde
+        converter = converter(coursedir=self.folders, parent=self.api)
+        converter.force = converter.create_student = True
+        converter.sanitized = sanitized
+        convert(converter)
+
+    def feedback(self, student: str, assignment: str) -> None:
+        """Write the page that a student gets back.
+
+        Raises:
+            NotConverted: when nbgrader cannot.
+
+        """
+        self.folders.assignment_id, self.folders.student_id = assignment, student
+        converter = GenerateFeedback(coursedir=self.folders, parent=self.api)
+        # Formgrader has another.
+        converter.update_config(Config({"HTMLExporter": {"template_name": "feedback"}}))
+        converter.force = True
+        convert(converter)
+
+    def forget(self, student: str, assignment: str) -> None:
+        """Remove a submission: its folder, what was made of it, and its grades."""
+        shutil.rmtree(self.path("submitted", student, assignment), ignore_errors=True)
+        (self.grading / "graded" / assignment / f"{student}.json").unlink(missing_ok=True)
+        answers_path(self.folders, assignment, student).unlink(missing_ok=True)
+        self.remove_student_files(student, assignment)
+        with self.api.gradebook as gradebook, contextlib.suppress(MissingEntry):
+            gradebook.remove_submission(assignment, student)
+
+    def remove_student_files(self, student: str, assignment: str) -> None:
+        """Forget what earlier runs made of a submission; the submission itself stays."""
+        for folder in ("autograded", "feedback"):
+            shutil.rmtree(self.path(folder, student, assignment), ignore_errors=True)
+
+
+def unusable(student: str) -> str:
+    """Why a folder's name cannot be a student's id; empty if it can."""
+    wanted = "rename the folder"
+    try:
+        student.encode()
+    except UnicodeEncodeError:
+        return f"the folder's name is not UTF-8 text: {wanted}"
+    if set(_SPECIAL_IN_ID) & set(student):
+        return f"the folder's name holds *, which nbgrader does not take for a part of it: {wanted}"
+    if student != student.strip() or not student.isprintable():
+        return (
+            f"the folder's name begins or ends with a blank or holds what cannot be seen: {wanted}"
+        )
+    return ""
+
+
+def _names(path):
+    """Of the cells that nbgrader knows in a notebook."""
+    cells = nbformat.read(path, as_version=4).cells
+    return {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells} - {None}
+
+
+def convert(converter: BaseConverter) -> None:
+    """Run one of nbgrader's converters.
+
+    Raises:
+        NotConverted: when it fails, with the cause; nbgrader itself only points to its log.
+        KeyboardInterrupt: when a person wants this to end.
+
+    """
+    causes = _Causes()
+    converter.log = logging.Logger("nbgrader")
+    converter.log.addHandler(causes)
+    try:
+        converter.start()
+    except (Exception, SystemExit) as error:
+        raise NotConverted(causes.first(error)) from error
+
+
+class _Causes(logging.Handler):
+    """Remembers the error that nbgrader logs before it raises one of its own."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self._errors, self._lines = [], []
+
+    def emit(self, record):
+        if error := sys.exc_info()[1]:
+            self._errors.append(error)
+        else:
+            self._lines.append(" ".join(record.getMessage().split()))
+
+    def first(self, raised):
+        """The reason, if it ended with this error."""
+        if self._errors:
+            return in_one_line(self._errors[0])
+        return self._lines[0][:200] if self._lines else in_one_line(raised)

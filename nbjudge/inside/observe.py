@@ -1,0 +1,350 @@
+"""Observe: call a function on a case and write down what happened. No opinion.
+
+An `Observation` is plain data: it needs neither the reference nor the oracle, and whoever reads it
+needs no student code.
+"""
+
+import contextlib
+import io
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nbjudge.inside import clock
+from nbjudge.inside.calls import Call, Recorder, is_library
+from nbjudge.inside.case import Case, Task
+from nbjudge.inside.clock import WALL, TimeLimit, time_limit
+from nbjudge.inside.neutral import neutral_state
+
+# Characters: of what is printed, of a line of code, of an error's message, of a type's name.
+PRINTED_LIMIT = 2_000
+LINE_LIMIT = 100
+MESSAGE_LIMIT = 500
+NAME_LIMIT = 100
+# Parts of one result, in all its containers, of which right ones have a dozen; how deep these
+# nest; digits of a whole number.
+PARTS_LIMIT = 200
+# Bytes of a tensor; of a larger one the shape is wrong, and all that is kept.
+TENSOR_LIMIT = 2**26
+DEPTH_LIMIT = 8
+DIGITS_LIMIT = 300
+
+
+def warm_up() -> None:
+    """Have torch import what it imports when it first takes a gradient and meets the meta device.
+
+    That is a second's worth of modules, and not for a student's first check to wait for.
+    """
+    one = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(one.clone(), one, torch.ones(1))
+    torch.ones(1, device="meta").mean(0)
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception that came out of the student's function."""
+
+    kind: str
+    message: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one call did.
+
+    `value` holds detached tensors in the structure the function returned; anything that is neither
+    a tensor, a plain value nor a container of those is replaced by the name of its type in
+    `foreign`; so is one with more parts than any answer has. `gradients` has one entry for each
+    tensor in the arguments at `case.wrt` (see `differentiated`): None where nothing flows back.
+    `changed` lists the positions of arguments that were changed in place. `timed_out` says that it
+    did not finish, `hung` that it waited until its wall time was over; `seconds` are the
+    processor's. `files` names every file that code came from while the function ran. `counts` says
+    how often each `Counted` argument was called, by position; `largest`, how many numbers the
+    largest tensor held.
+    """
+
+    value: Any = None
+    foreign: str | None = None
+    gradients: tuple[torch.Tensor | None, ...] = ()
+    changed: tuple[int, ...] = ()
+    raised: Raised | None = None
+    timed_out: bool = False
+    hung: bool = False
+    seconds: float = 0.0
+    calls: frozenset[Call] = frozenset()
+    files: frozenset[str] = frozenset()
+    printed: str = ""
+    counts: tuple[tuple[int, int], ...] = ()
+    largest: int = 0
+
+
+class Counted(torch.nn.Module):
+    """A network that counts how often it is called."""
+
+    def __init__(self, net: torch.nn.Module):
+        super().__init__()
+        self.net = net
+        self.count = 0
+
+    def forward(self, *args):
+        """Call the network."""
+        self.count += 1
+        return self.net(*args)
+
+
+class _Largest(TorchDispatchMode):
+    """Watches the size of every tensor that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        # A view holds no numbers of its own.
+        if not func.is_view:
+            sizes = [t.untyped_storage().nbytes() // t.element_size() for t in tensors(result)]
+            self.numel = max([self.numel, *sizes])
+        return result
+
+
+def observe(function, case: Case, seconds: float | None = None) -> Observation:
+    """Call `function` on fresh copies of the case's arguments and record the outcome.
+
+    Args:
+        function: any callable; it is called positionally.
+        case: its arguments are left as they are.
+        seconds: of the processor's time, after which the call is interrupted; see `time_limit`.
+
+    Returns:
+        An observation. Nothing that the function raises comes out of here, `SystemExit` and
+        `KeyboardInterrupt` included.
+
+    """
+    with neutral_state():
+        return _observe(function, case, seconds)
+
+
+def observe_task(function, task: Task) -> tuple[list[Observation], Observation | None]:
+    """Observe a function on the cases of a task, then on its probe; stops after a time-out."""
+    observed, left = [], task.seconds
+    end = time.monotonic() + WALL * task.seconds
+    with neutral_state():
+        for case in task.cases:
+            observed.append(_observe(function, case, left, end - time.monotonic()))
+            left -= observed[-1].seconds
+            if observed[-1].timed_out:
+                return observed, None
+        if task.probe is None:
+            return observed, None
+        return observed, _observe(function, task.probe, left, end - time.monotonic())
+
+
+def _observe(function, case, seconds, wall=None):
+    """`observe`, in whatever state this is."""
+    leaves = [_leaf(arg, i in case.wrt) for i, arg in enumerate(case.args)]
+    # A copy of a leaf may be written to, which shows in its version; a leaf may not.
+    args = [_copy(leaf) for leaf in leaves]
+    versions = [[t._version for t in tensors(arg)] for arg in args]
+    counted = {i: arg for i, arg in enumerate(args) if isinstance(arg, Counted)}
+    for net in counted.values():
+        net.count = 0
+    largest = _Largest()
+    printed = _Printed()
+    raised = stopped = value = foreign = None
+    gradients, counts = (), ()
+    recorder = Recorder(ignore=(__file__, clock.__file__))
+    start = time.process_time()
+    try:
+        with _quiet(printed), torch.enable_grad(), time_limit(seconds, wall), recorder:
+            with largest if case.max_numel else contextlib.nullcontext():
+                result = function(*args)
+                if case.probe and result is not None:
+                    result = case.probe(result, *args)
+            counts = tuple((i, net.count) for i, net in counted.items())
+            value, foreign = _plain(result)
+            differentiable = None if foreign else result
+            gradients = _gradients(differentiable, [t for _, t in differentiated(case, leaves)])
+    except TimeLimit as error:
+        stopped = error
+    except BaseException as error:
+        raised = _describe(error)
+    return Observation(
+        value=value,
+        foreign=foreign,
+        gradients=gradients,
+        changed=_changed(args, leaves, versions),
+        raised=raised,
+        timed_out=stopped is not None,
+        hung=stopped is not None and stopped.hung,
+        seconds=time.process_time() - start,
+        calls=recorder.calls(),
+        files=recorder.files(),
+        printed=printed.getvalue(),
+        counts=counts,
+        largest=largest.numel,
+    )
+
+
+def differentiated(case: Case, args) -> list[tuple[int, torch.Tensor]]:
+    """The tensors whose gradients are taken, each with the position of its argument."""
+    return [
+        (i, tensor)
+        for i in case.wrt
+        for tensor in (
+            args[i].parameters() if isinstance(args[i], torch.nn.Module) else tensors(args[i])
+        )
+    ]
+
+
+def tensors(value) -> list[torch.Tensor]:
+    """All tensors of a value, in order: of a tensor itself, a tuple, a list or a dict."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for key in sorted(value, key=str) for t in tensors(value[key])]
+    if isinstance(value, (tuple, list)):
+        return [t for item in value for t in tensors(item)]
+    return []
+
+
+def _leaf(arg, differentiate):
+    if isinstance(arg, (list, tuple)):
+        return like(arg, [_leaf(item, differentiate) for item in arg])
+    if not isinstance(arg, torch.Tensor):
+        return arg
+    copy = arg.detach().clone()
+    return copy.requires_grad_() if differentiate else copy
+
+
+def _copy(leaf):
+    if isinstance(leaf, (list, tuple)):
+        return like(leaf, [_copy(item) for item in leaf])
+    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def like(container: list | tuple, items: list) -> list | tuple:
+    """A list or tuple of the same type with other items; a named tuple takes them one by one."""
+    make = getattr(container, "_make", type(container))
+    return make(items)
+
+
+def _changed(args, leaves, versions):
+    """Positions of the arguments that were written to, through `.data` or as a list too."""
+    return tuple(
+        i
+        for i, (arg, leaf, version) in enumerate(zip(args, leaves, versions, strict=True))
+        if not _same(arg, leaf, version)
+    )
+
+
+def _same(arg, leaf, version):
+    try:
+        now, before = tensors(arg), tensors(leaf)
+        return [t._version for t in now] == version and all(
+            a.is_meta or (a.dtype == b.dtype and torch.equal(a, b))
+            for a, b in zip(now, before, strict=True)
+        )
+    except Exception:
+        # It holds what can be neither walked through nor compared: a list that holds itself.
+        return False
+
+
+def _plain(value):
+    """Detached copies of a result, or the name of the first type that is not plain data.
+
+    What inherits from a container or a number is one, and travels as one.
+    """
+    parts = _Parts()
+    plain = parts.copy(value)
+    return plain, parts.foreign
+
+
+class _Parts:
+    """Makes plain copies, until there are too many or one is not plain data."""
+
+    def __init__(self):
+        self.foreign = None
+        self._left = PARTS_LIMIT
+
+    def copy(self, value, depth=0):
+        """A plain copy; None for what cannot be copied, of which `foreign` then has the name."""
+        self._left -= 1
+        if isinstance(value, torch.Tensor):
+            kept = value.detach()
+            return kept.clone() if kept.nbytes <= TENSOR_LIMIT else kept.to("meta")
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return str.__getitem__(value, slice(PRINTED_LIMIT))
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, int):
+            if abs(int(value)) >= 10**DIGITS_LIMIT:
+                return self._refuse(f"whole number of more than {DIGITS_LIMIT} digits")
+            return int(value)
+        kind = next((kind for kind in (dict, tuple, list) if isinstance(value, kind)), None)
+        if kind is None or type(value).__module__ == "torch.return_types":
+            name = f"{type(value).__module__}.{type(value).__qualname__}"
+            return self._refuse(name.removeprefix("builtins."))
+        if kind.__len__(value) > self._left or depth == DEPTH_LIMIT:
+            return self._refuse(f"{kind.__name__} of more parts than any answer has")
+        # Its items as the type itself has them, whatever one that inherits from it makes of them.
+        if kind is dict:
+            items = [(str(key)[:NAME_LIMIT], item) for key, item in dict.items(value)]
+            return {key: self.copy(item, depth + 1) for key, item in items}
+        return kind(self.copy(item, depth + 1) for item in kind.__iter__(value))
+
+    def _refuse(self, name):
+        self.foreign = self.foreign or name[:NAME_LIMIT]
+
+
+def _gradients(result, leaves):
+    """Gradients of a fixed random combination of all outputs, one for each leaf."""
+    outputs = [t for t in tensors(result) if t.requires_grad and not t.is_meta]
+    if not outputs or not leaves:
+        return (None,) * len(leaves)
+    cotangents = [cotangent(t, position) for position, t in enumerate(outputs)]
+    return torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+
+
+def cotangent(output: torch.Tensor, position: int = 0) -> torch.Tensor:
+    """The fixed direction in which the output at this position is differentiated.
+
+    Every position has its own: in a sum of all outputs, gradients might cancel.
+    """
+    generator = torch.Generator().manual_seed(1000 * position + output.numel())
+    direction = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    return direction.to(output.device, output.dtype)
+
+
+def _describe(error):
+    """Kind, message and the last line of the student's own code, without the error itself."""
+    line = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not is_library(frame.filename) and frame.filename != __file__ and frame.line:
+            line = frame.line.strip()[:LINE_LIMIT]
+    try:
+        message = str(error)
+    except BaseException:
+        message = "(its message could not be read)"
+    return Raised(type(error).__name__[:NAME_LIMIT], message[:MESSAGE_LIMIT], line)
+
+
+class _Printed(io.StringIO):
+    """Keeps the beginning of what is printed and forgets the rest."""
+
+    def write(self, text):
+        return super().write(text[: max(0, PRINTED_LIMIT - self.tell())])
+
+
+@contextlib.contextmanager
+def _quiet(printed):
+    # nbgrader gives no points to a cell that wrote to stderr.
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        yield

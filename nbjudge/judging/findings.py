@@ -1,0 +1,366 @@
+"""What can be wrong with one observation, in the order in which a student can act on it."""
+
+import functools
+import inspect
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+
+from nbjudge.asking.exercise import Exercise
+from nbjudge.inside.case import Case
+from nbjudge.inside.observe import differentiated, tensors
+from nbjudge.judging.compare import close, close_gradients, plain_values, skeleton, worst
+
+# What a function returned is shown in a sentence, whatever its size.
+_MOST_NAMES, _LONGEST_TEXT = 8, 200
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The first thing found wrong on a case; `got` and `expected` are the numbers that show it."""
+
+    kind: str
+    sentence: str
+    got: str = ""
+    expected: str = ""
+
+
+def examine(exercise, case, seen, expected) -> Finding | None:
+    """Duties in the order in which a student can act on them."""
+    common = (
+        _call_failed(exercise, seen)
+        or _wrong_type(exercise, seen, expected)
+        or _changed_argument(exercise, case, seen)
+        or _wrong_count(exercise, case, seen)
+        or _too_large(exercise, case, seen)
+    )
+    if common:
+        return common
+    if not exercise.compare:
+        return _broken_property(exercise, case, seen, expected) or _wrong_gradient(
+            exercise, case, seen, expected
+        )
+    return (
+        _wrong_form(seen, expected)
+        or _wrong_numbers(exercise, case, seen, expected)
+        or _wrong_gradient(exercise, case, seen, expected)
+    )
+
+
+def _call_failed(exercise, seen):
+    if seen.timed_out and seen.hung:
+        return Finding(
+            "timeout",
+            f"{exercise.name} waited and did not go on: it sleeps, or waits for a lock, another "
+            "process or an input.",
+        )
+    if seen.timed_out:
+        return Finding(
+            "timeout",
+            f"{exercise.name} did not finish within {exercise.time_limit:g} seconds of processor "
+            "time. Look for a loop that never ends.",
+        )
+    if seen.raised is None or (seen.changed and "inplace operation" in seen.raised.message):
+        # Autograd noticed that an argument was overwritten; that is said in plainer words.
+        return None
+    kind, message, line = seen.raised.kind, seen.raised.message, seen.raised.line
+    if kind == "NotImplementedError" and not message:
+        return Finding(
+            "unimplemented",
+            f"{exercise.name} is not written yet: replace `raise NotImplementedError()` "
+            "with your code.",
+        )
+    if kind == "KeyboardInterrupt":
+        return Finding("raised", f"{exercise.name} was interrupted before it gave a result.")
+    where = f" at `{line}`" if line else ""
+    what = f"{kind}: {message}" if message else kind
+    return Finding("raised", f"{exercise.name} raised {what}{where}.")
+
+
+def _wrong_type(exercise, seen, expected):
+    wanted = _type_name(expected.value)
+    if seen.foreign:
+        advice = ""
+        if seen.foreign.startswith("numpy."):
+            advice = " Stay in torch: no gradient flows through numpy."
+        if seen.foreign.startswith("torch.return_types."):
+            advice = " Reductions such as max and min along an axis return a pair: take `.values`."
+        return Finding(
+            "type",
+            f"{exercise.name} returned a {seen.foreign}; it should return {wanted}.{advice}",
+            got=f"a {seen.foreign}",
+            expected=wanted,
+        )
+    if seen.value is None and expected.value is not None:
+        return Finding("type", f"{exercise.name} returned None. Is the return statement missing?")
+    if skeleton(seen.value) != skeleton(expected.value):
+        got = _type_name(seen.value)
+        sentence = f"{exercise.name} returned {got}; it should return {wanted}."
+        return Finding("type", sentence, got, wanted)
+    return None
+
+
+def _changed_argument(exercise, case, seen):
+    if not seen.changed:
+        return None
+    names = " and ".join(f"`{argument_names(exercise)[i]}`" for i in seen.changed)
+    return Finding(
+        "mutation",
+        f"{exercise.name} changed its argument {names} in place, which spoils it for whoever uses "
+        "it next. Make a new tensor instead of writing into the old one (no `+=`, `x[...] =`, "
+        "or methods that end in an underscore).",
+    )
+
+
+def _wrong_count(exercise, case, seen):
+    for position, count in seen.counts:
+        least, most = case.calls.get(position, (0, math.inf))
+        if not least <= count <= most:
+            name = argument_names(exercise)[position]
+            wanted = f"exactly {most}" if least == most else f"at most {most}"
+            return Finding(
+                "calls",
+                f"{exercise.name} called `{name}` {count} times here; it takes {wanted}.",
+                got=f"{count} calls",
+                expected=f"{wanted} calls",
+            )
+    return None
+
+
+def _too_large(exercise, case, seen):
+    if case.max_numel is None or seen.largest <= case.max_numel:
+        return None
+    return Finding(
+        "memory",
+        f"{exercise.name} made a tensor of {seen.largest:,} numbers on the way; "
+        f"{case.max_numel:,} are enough. Avoid an axis for every pair and every dimension at once.",
+        got=f"{seen.largest:,} numbers",
+        expected=f"at most {case.max_numel:,} numbers",
+    )
+
+
+def _wrong_form(seen, expected):
+    for got, want in zip(tensors(seen.value), tensors(expected.value), strict=True):
+        if got.shape != want.shape:
+            return Finding(
+                "shape",
+                f"The result has shape {tuple(got.shape)}; it should have {tuple(want.shape)}.",
+                got=f"shape {tuple(got.shape)}",
+                expected=f"shape {tuple(want.shape)}",
+            )
+        if got.device != want.device:
+            return Finding(
+                "device",
+                f"The result is on {got.device}, the arguments are on {want.device}. Create new "
+                "tensors with `device=` of an argument.",
+                got=str(got.device),
+                expected=str(want.device),
+            )
+        if got.dtype != want.dtype:
+            return Finding(
+                "dtype",
+                f"The result is {_dtype(got)} where it should be {_dtype(want)}. Keep the dtype of "
+                "the arguments: create new tensors with `dtype=` of an argument.",
+                got=_dtype(got),
+                expected=_dtype(want),
+            )
+    return None
+
+
+def _wrong_numbers(exercise, case, seen, expected):
+    pairs = zip(tensors(seen.value), tensors(expected.value), strict=True)
+    same = plain_values(seen.value) == plain_values(expected.value)
+    if same and all(torch.equal(got, want) for got, want in pairs):
+        # As most right answers are: bit by bit the reference's. Where it is wrong, so are they.
+        return _broken_property(exercise, case, seen, expected)
+    return (
+        _not_finite(exercise, case, seen, expected)
+        or _low_precision(exercise, case, seen, expected)
+        or _broken_property(exercise, case, seen, expected)
+        or _wrong_value(exercise, case, seen, expected)
+    )
+
+
+def _broken_property(exercise, case, seen, expected):
+    for statement in exercise.properties:
+        if not statement.holds(case, seen.value):
+            # Where many answers are right, the reference's own numbers would mislead.
+            numbers = _numbers(exercise, case, seen, expected) if exercise.compare else ("", "")
+            return Finding("property", statement.sentence, *numbers)
+    return None
+
+
+def _not_finite(exercise, case, seen, expected):
+    pairs = zip(tensors(seen.value), tensors(expected.value), strict=True)
+    if not any(want.isfinite().all() and not got.isfinite().all() for got, want in pairs):
+        return None
+    got, want = _numbers(exercise, case, seen, expected)
+    return Finding(
+        "not finite",
+        f"The result is not finite ({got}) although the truth is ({want}). Look for a step "
+        "that over- or underflows: exp of a large number, log of zero, 0 divided by 0.",
+        got,
+        want,
+    )
+
+
+def _low_precision(exercise, case, seen, expected):
+    pairs = list(zip(tensors(seen.value), tensors(expected.value), strict=True))
+    if case.facts["dtype"] != torch.float64 or _same_value(exercise, case, pairs):
+        return None
+    if not all(close(got, want, 1e-5) for got, want in pairs):
+        return None
+    got, want = _numbers(exercise, case, seen, expected)
+    return Finding(
+        "precision",
+        f"Right to about five digits only ({got} for {want}): somewhere the computation goes "
+        "through float32, or through a small constant added for safety.",
+        got,
+        want,
+    )
+
+
+def _wrong_value(exercise, case, seen, expected):
+    pairs = list(zip(tensors(seen.value), tensors(expected.value), strict=True))
+    same = plain_values(seen.value) == plain_values(expected.value)
+    if same and _same_value(exercise, case, pairs):
+        return None
+    got, want = _numbers(exercise, case, seen, expected)
+    return Finding("value", f"The result is {got} where it should be {want}.", got, want)
+
+
+def _same_value(exercise, case, pairs):
+    return all(close(got, want, _rtol(exercise, case)) for got, want in pairs)
+
+
+def _wrong_gradient(exercise, case, seen, expected):
+    names = argument_names(exercise)
+    positions = [position for position, _ in differentiated(case, case.args)]
+    for position, got, want in zip(positions, seen.gradients, expected.gradients, strict=True):
+        name = names[position]
+        project = case.project.get(position, lambda gradient: gradient)
+        if want is None or (got is None and not project(want).any()):
+            continue
+        if got is None:
+            return Finding(
+                "no gradient",
+                f"The values are right, but no gradient reaches `{name}`. Something cuts it off: "
+                "detach, item, numpy, no_grad, torch.tensor of a tensor, or a comparison.",
+                got="no gradient",
+                expected=f"a gradient in {name}",
+            )
+        if (got.shape, got.dtype) != (want.shape, want.dtype):
+            # Autograd never gives this; who writes a record by hand could, and nothing is in an
+            # empty tensor that could differ.
+            return Finding("gradient", f"The gradient with respect to `{name}` has a wrong form.")
+        got, want = project(got), project(want)
+        right = (
+            close_gradients(got, want, _rtol(exercise, case))
+            if exercise.compare
+            else bool(got.isfinite().all())
+        )
+        if not right:
+            at = worst(got, want)
+            got, want = _pair(got[at], want[at])
+            return Finding(
+                "gradient",
+                f"The values are right, but the gradient with respect to `{name}` is {got} where "
+                f"it should be {want}. Part of the computation may be detached, or a value was "
+                "replaced by a constant.",
+                got=f"{got} (gradient)",
+                expected=f"{want} (gradient)",
+            )
+    return None
+
+
+def wrong_device(probe):
+    """What the device probe says; nothing when the function looks at numbers, as it may."""
+    raised = probe.raised
+    if raised and ("device" in raised.message and "cpu" in raised.message):
+        line = f" at `{raised.line}`" if raised.line else ""
+    elif any(not t.is_meta for t in tensors(probe.value)):
+        line = ""
+    else:
+        return None
+    return (
+        "The function works on the CPU only: it creates a tensor there, or hands one to NumPy or a "
+        f"plot{line}, whatever the device of its arguments. Create new tensors with `device=` of "
+        "an argument, and call `.cpu()` before NumPy."
+    )
+
+
+# Words
+
+
+def argument_names(exercise: Exercise) -> list[str]:
+    """Names of the reference's parameters, in order."""
+    return _parameters(exercise.reference)
+
+
+@functools.cache
+def _parameters(function):
+    return list(inspect.signature(function).parameters)
+
+
+def describe(exercise: Exercise, case: Case) -> str:
+    """A case in words: its name, and the arguments with their shapes or values."""
+    parts = []
+    for name, arg in zip(argument_names(exercise), case.args, strict=False):
+        if isinstance(arg, torch.Tensor):
+            parts.append(f"{name} {tuple(arg.shape)}")
+        elif isinstance(arg, (bool, int, float, str)):
+            parts.append(f"{name} = {arg}")
+        elif isinstance(arg, (list, tuple)) and arg and isinstance(arg[0], torch.Tensor):
+            parts.append(f"{name} {len(arg)} tensors {tuple(arg[0].shape)}")
+        elif isinstance(arg, (list, tuple)):
+            parts.append(f"{name} = {list(arg)}")
+        else:
+            parts.append(name)
+    return f"{case.name}: {', '.join(parts)}, {str(case.facts['dtype']).removeprefix('torch.')}"
+
+
+def _dtype(tensor):
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _type_name(value):
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, dict):
+        return f"a dict with the keys {_listed(map(str, value))}"
+    if isinstance(value, (tuple, list)):
+        return f"{len(value)} values ({_listed(map(_type_name, value))})"
+    return f"a plain {type(value).__name__}"
+
+
+def _listed(names):
+    """The first of what may be many."""
+    first = list(itertools.islice(names, _MOST_NAMES + 1))
+    more = ["…"] if len(first) > _MOST_NAMES else []
+    return ", ".join([name[:_LONGEST_TEXT] for name in first[:_MOST_NAMES]] + more)
+
+
+def _numbers(exercise, case, seen, expected):
+    """The entry that shows the difference best, theirs and ours, in digits that differ."""
+    for got, want in zip(tensors(seen.value), tensors(expected.value), strict=True):
+        if not close(got, want, _rtol(exercise, case)):
+            at = worst(got, want)
+            return _pair(got[at], want[at])
+    if plain_values(seen.value) != plain_values(expected.value):
+        values = plain_values(seen.value), plain_values(expected.value)
+        return tuple(str(value)[:_LONGEST_TEXT] for value in values)
+    return "", ""
+
+
+def _pair(got, want):
+    got, want = got.item(), want.item()
+    if isinstance(got, bool):
+        return str(got), str(want)
+    texts = [(f"{got:.{digits}g}", f"{want:.{digits}g}") for digits in (5, 8, 12, 17)]
+    return next(((a, b) for a, b in texts if a != b), texts[-1])
+
+
+def _rtol(exercise, case):
+    return exercise.rtol[case.facts["dtype"]]

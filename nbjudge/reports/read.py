@@ -1,0 +1,299 @@
+"""What a graded class looks like: one page for the instructor, and a table with every score.
+
+The page stands alone (no script, nothing loaded from elsewhere). What students wrote comes into it
+through a template that escapes everything; a policy in its head forbids scripts besides.
+"""
+
+import json
+import math
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbgrader.api import Assignment, BaseCell, Grade, SubmittedAssignment, SubmittedNotebook
+
+from nbjudge.course.files import read_file, write_whole
+from nbjudge.course.folder import Course, CourseError
+from nbjudge.course.results import FAILED, GRADED, MANUAL, Result
+from nbjudge.judging.verdict import VERDICT_MIME
+from nbjudge.reports.page import check_points, render
+from nbjudge.reports.tables import as_csv
+
+# Larger than any that grading writes.
+_LARGEST = 100_000_000
+
+
+def write_report(course: Course, assignment: str) -> tuple[Path, Path]:
+    """Write the page and the table on a class that `dgm grade` has graded; returns their paths.
+
+    Raises:
+        CourseError: when there is no such assignment, nobody submitted or nothing was graded.
+
+    """
+    layout, submissions = read_class(course, assignment)
+    # Both are made before either is written.
+    page, table = render(assignment, layout, submissions), _table(layout, submissions)
+    folder = course.grading / "reports"
+    paths = folder / f"{assignment}.html", folder / f"{assignment}-exercises.csv"
+    for path, text in zip(paths, (page, table), strict=True):
+        write_whole(path, text)
+    return paths
+
+
+# ── Reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the instructor's notebook asks, in its order."""
+
+    checks: dict[str, float]  # exercise → points
+    written: dict[str, float]  # written task → points
+    released: dict[str, str]  # exercise → code that every student was given
+    solutions: dict[str, str]  # exercise → the instructor's answer
+
+
+@dataclass
+class _Submission:
+    """All that is known of one submission."""
+
+    student: str
+    result: Result | None  # None when it was not graded yet
+    reason: str = ""  # why it is not graded
+    verdicts: dict[str, Mapping] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    waiting: tuple[str, ...] | None = None  # cells to grade by hand; None when that is not known
+    has_notebook: bool = False
+
+    @property
+    def graded(self):
+        return self.result is not None and self.result.state != FAILED
+
+    def points(self, names: Iterable[str]) -> float | None:
+        """Sum of these scores; None when one of them is missing, which is not 0."""
+        scores = [self.scores.get(name) for name in names]
+        return None if None in scores else math.fsum(scores)
+
+    def remarks(self) -> list[str]:
+        """What one should know of it beside its points, in sentences."""
+        if self.result is None:
+            return []
+        untouched = [f"left as released: {name} (0 points)" for name in self.result.untouched]
+        return [*untouched, *self.result.mended]
+
+    def copies(self):
+        """Exercises answered word for word with the reference."""
+        if not self.has_notebook:
+            return self.result.copies
+        return tuple(name for name, verdict in self.verdicts.items() if verdict.get("copied"))
+
+    def misconceptions(self):
+        """(Exercise, name, sentence) of each that was found."""
+        if not self.has_notebook:
+            return [(exercise, name, "") for exercise, name in self.result.misconceptions]
+        return [
+            (exercise, verdict["misconception"], verdict["sentence"])
+            for exercise, verdict in self.verdicts.items()
+            if verdict.get("misconception")
+        ]
+
+
+def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submission]]:
+    """The assignment's layout and every submission, by student.
+
+    Raises:
+        CourseError: when there is no such assignment, nobody submitted or nothing was graded.
+
+    """
+    students = course.submissions(assignment)
+    source = _cells(course.notebook("source", assignment))
+    release = course.notebook("release", assignment)
+    layout = _Layout(
+        checks={name: worth for name, kind, worth in _graded_cells(source) if kind == "code"},
+        written={name: worth for name, kind, worth in _graded_cells(source) if kind != "code"},
+        released=_answers(_cells(release)) if release.is_file() else {},
+        solutions=_answers(source),
+    )
+    scores, waiting = _gradebook(course, assignment)
+    submissions = []
+    for student in students:
+        submission = _read_result(course, assignment, student)
+        submissions.append(submission)
+        if not submission.graded:
+            continue
+        try:
+            cells = _cells(course.notebook("autograded", assignment, student))
+            submission.verdicts = _verdicts(cells, layout.checks)
+            submission.answers = _answers(cells)
+            submission.has_notebook = bool(cells)
+        except Exception:
+            # Deleted, or a later run of nbgrader was killed while it wrote, or a person changed it;
+            # the page names these students.
+            submission.verdicts, submission.answers = {}, {}
+        if student in scores:
+            submission.scores, submission.waiting = scores[student], tuple(waiting[student])
+        else:
+            # The gradebook may have been made anew.
+            submission.scores = {
+                name: layout.checks[name] if verdict["passed"] else 0.0
+                for name, verdict in submission.verdicts.items()
+            }
+    if not any(s.result for s in submissions):
+        raise CourseError(f"nothing of {assignment} was graded yet: run `dgm grade {assignment}`")
+    return layout, submissions
+
+
+def without_page(course: Course, assignment: str, students: Iterable[str]) -> dict[str, str]:
+    """Take away the older pages of those whose submission failed since.
+
+    Args:
+        course: the course folder.
+        assignment: its name.
+        students: who are looked at.
+
+    Returns:
+        Student → why the submission failed.
+
+    """
+    found = {}
+    for student in students:
+        read = _read_result(course, assignment, student)
+        if read.result and read.result.state == FAILED:
+            found[student] = read.reason
+            page = course.path("feedback", student, assignment)
+            shutil.rmtree(page, ignore_errors=True)
+    return found
+
+
+def _read_result(course, assignment, student):
+    path = course.grading / "graded" / assignment / f"{student}.json"
+    try:
+        result = Result(**json.loads(read_file(path, _LARGEST))["result"])
+        _check(result)
+    except FileNotFoundError:
+        return _Submission(student, None, f"not graded yet: run `dgm grade {assignment}`")
+    except Exception:
+        # Whatever is wrong with one record, the others are read.
+        again = f"run `dgm grade {assignment} --student {student} --regrade`"
+        return _Submission(student, None, f"its record cannot be read: {again}")
+    return _Submission(student, result, result.reason)
+
+
+def _check(result):
+    """Raise ValueError unless a result that was read is one that grading writes."""
+    texts = [result.reason, *result.copies, *result.mended, *result.untouched]
+    texts += [text for pair in result.misconceptions for text in pair]
+    points = (result.points, result.max_points)
+    if not (
+        result.state in (GRADED, MANUAL, FAILED)
+        and all(isinstance(text, str) for text in texts)
+        and all(len(pair) == 2 for pair in result.misconceptions)
+        and all(p is None or (isinstance(p, int | float) and math.isfinite(p)) for p in points)
+        and (result.state == FAILED or None not in points)
+    ):
+        raise ValueError(f"no result: {result}")
+
+
+def _gradebook(course, assignment):
+    """Student → exercise or task → score; and student → what needs a manual grade."""
+    scores, waiting = defaultdict(dict), defaultdict(list)
+    with course.api.gradebook as gradebook:
+        # One query: a class has thousands of grades.
+        rows = (
+            gradebook.db.query(
+                SubmittedAssignment.student_id,
+                BaseCell.name,
+                Grade.auto_score,
+                Grade.manual_score,
+                Grade.extra_credit,
+                Grade.needs_manual_grade,
+            )
+            .select_from(Grade)
+            .join(Grade.cell)
+            .join(Grade.notebook)
+            .join(SubmittedNotebook.assignment)
+            .join(SubmittedAssignment.assignment)
+            .filter(Assignment.name == assignment)
+        )
+        for student, cell, automatic, manual, extra, needed in rows:
+            score = automatic if manual is None else manual
+            if score is not None:
+                scores[student][_name(cell)] = score + (extra or 0.0)
+            if needed:
+                waiting[student].append(_name(cell))
+    return scores, waiting
+
+
+def _cells(path):
+    # nbformat's reader validates, which takes ten times as long.
+    return json.loads(read_file(path, _LARGEST))["cells"]
+
+
+def _nbgrader(cell):
+    return cell["metadata"].get("nbgrader", {})
+
+
+def _name(grade_id):
+    """Cells of one exercise are called `NAME-solution` and `NAME-check`."""
+    return grade_id.removesuffix("-check").removesuffix("-solution")
+
+
+def _graded_cells(cells):
+    for cell in cells:
+        if _nbgrader(cell).get("grade") or _nbgrader(cell).get("task"):
+            yield _name(_nbgrader(cell)["grade_id"]), cell["cell_type"], _nbgrader(cell)["points"]
+
+
+def _verdicts(cells, checks):
+    """Exercise → verdict. Only the checks' cells count: a student can print into any other."""
+    found = {}
+    for cell in cells:
+        name = _name(_nbgrader(cell).get("grade_id", ""))
+        if cell["cell_type"] == "code" and _nbgrader(cell).get("grade") and name in checks:
+            for output in cell["outputs"]:
+                if verdict := output.get("data", {}).get(VERDICT_MIME):
+                    found[name] = {
+                        "passed": bool(verdict["passed"]),
+                        "kind": str(verdict["kind"]),
+                        "sentence": str(verdict["sentence"]),
+                        "misconception": str(verdict.get("misconception") or ""),
+                        "copied": bool(verdict.get("copied")),
+                    }
+    return found
+
+
+def _answers(cells):
+    """Exercise → source of the cell that answers it."""
+    return {
+        _name(_nbgrader(cell)["grade_id"]): "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and _nbgrader(cell).get("solution")
+    }
+
+
+# ── The table ────────────────────────────────────────────────────────────────────────────────
+
+
+def _table(layout, submissions):
+    """One row for each submission, a column for each exercise; what is not graded stays empty."""
+    names = [*layout.checks, *layout.written]
+    header = ["student", "state", "reason", "points", "max_points", *names]
+    header += ["total", "max_total", "misconceptions", "copies", "untouched", "mended"]
+    rows = []
+    for s in submissions:
+        row = [s.student, s.result.state if s.result else "not graded", s.reason]
+        if s.graded:
+            total = None if s.waiting else s.points(names)
+            held = "; ".join(f"{exercise}: {name}" for exercise, name, _ in s.misconceptions())
+            row += [check_points(s, layout), math.fsum(layout.checks.values())]
+            row += [s.scores.get(name) for name in names]
+            row += [total, math.fsum({**layout.checks, **layout.written}.values())]
+            row += [held, "; ".join(s.copies())]
+            row += ["; ".join(s.result.untouched), " ".join(s.result.mended)]
+        else:
+            row += [None] * (8 + len(names))
+        rows.append(row)
+    return as_csv(header, rows)

@@ -1,0 +1,195 @@
+"""How nbgrader executes and marks a submission: in the sandbox, with verdicts from outside.
+
+`nbgrader_config.py` puts `ExecuteAndMark` in the place of nbgrader's own `Execute`, so that
+`nbgrader autograde`, formgrader's button and `dgm grade` take the same road.
+"""
+
+import atexit
+import hashlib
+import itertools
+import json
+import os
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import NbGraderPreprocessor
+from traitlets import Bool, Float
+
+from nbjudge.course.files import kept_folder, read_notebook
+from nbjudge.course.seeds import secret_of
+from nbjudge.errors import UserError
+from nbjudge.mark import Marker
+from nbjudge.running.execute import Rules, execute, execute_all
+from nbjudge.running.sandbox import Sandbox
+
+_MOST_FILES = 1000
+# The folder of notebooks between their execution and their being recorded.
+EXECUTED = "executed"
+
+
+class PreflightError(UserError):
+    """The course's own notebooks do not get the points they must get; nobody is graded."""
+
+
+class Grader:
+    """One assignment, ready to be graded: a marker and a sandbox.
+
+    Args:
+        source: the instructor's notebook, which must get all points.
+        release: the students' notebook, which must get none.
+        jailed: whether student code is shut in.
+        rules: limits for each notebook.
+        secret: from which the numbers of the cases follow; see `seeds`.
+        hidden: folders that nothing in the sandbox may see.
+
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        release: Path,
+        jailed: bool = True,
+        rules: Rules | None = None,
+        secret: bytes = b"",
+        hidden: tuple[str, ...] = (),
+    ):
+        self.rules = rules or Rules()
+        self.marker = Marker(source, secret)
+        self.contents = self.marker.contents(jailed, hidden)
+        self.sandbox = Sandbox(self.contents)
+        try:
+            self._preflight(source, release)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the sandbox."""
+        self.sandbox.close()
+
+    def execute(self, notebook: NotebookNode) -> NotebookNode:
+        """Run a notebook in the sandbox."""
+        return execute(notebook, str(self.sandbox.folder), self.contents.jailed, self.rules)
+
+    def _preflight(self, source, release):
+        """What breaks the course's own notebooks would give a whole class zeros."""
+        paths = source, release
+        notebooks = execute_all(
+            [nbformat.read(path, as_version=4) for path in paths],
+            str(self.sandbox.folder),
+            self.contents.jailed,
+            self.rules,
+        )
+        for path, notebook, right in zip(paths, notebooks, (True, False), strict=True):
+            marks = self.marker.mark(notebook)
+            if marks.points != (marks.max_points if right else 0.0):
+                raise PreflightError(
+                    f"{path} got {marks.points:g} of {marks.max_points:g} points; it must get "
+                    f"{'all' if right else 'none'} of them. {_first_error(notebook)}".strip()
+                )
+
+
+def _first_error(notebook):
+    errors = (
+        f"{output.ename}: {output.evalue}"
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "error"
+    )
+    return next(errors, "")
+
+
+class ExecuteAndMark(NbGraderPreprocessor):
+    """Runs the code cells in the sandbox and puts verdicts in place of the checks' outputs."""
+
+    sandbox = Bool(True, help="False runs student code unprotected").tag(config=True)
+    cell_seconds = Float(60, help="seconds of processor time for one cell").tag(config=True)
+    notebook_seconds = Float(900, help="the same for all cells and restarts").tag(config=True)
+
+    def grader(self, course: CourseDirectory, assignment: str) -> Grader:
+        """What grades this assignment under this configuration."""
+        rules = Rules(self.cell_seconds, self.notebook_seconds)
+        return grader_for(course, assignment, self.sandbox, rules)
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        """Execute a sanitized notebook, unless that was done already, and mark it."""
+        course = CourseDirectory(config=self.config)
+        assignment = resources["nbgrader"]["assignment"]
+        grader = self.grader(course, assignment)
+        student = resources["nbgrader"]["student"]
+        executed = executed_path(course, assignment, student, nb, grader.marker.version)
+        nb = read_notebook(executed) if executed.is_file() else grader.execute(nb)
+        submitted = Path(course.format_path(course.submitted_directory, student, assignment))
+        grader.marker.mark(nb, _names_in(submitted))
+        return nb, resources
+
+
+def _names_in(folder):
+    """Of the first files in a folder; it is a student's, so there may be anything."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in itertools.islice(entries, _MOST_FILES)}
+    except OSError:
+        return set()
+
+
+def executed_path(
+    course: CourseDirectory, assignment: str, student: str, notebook: NotebookNode, version: bytes
+) -> Path:
+    """Where the executed form of a sanitized notebook is kept.
+
+    The name changes with whatever the file's content depends on. It changes with the student too:
+    two may have the same code and not the same answers in words, and the file holds both.
+
+    Args:
+        course: nbgrader's.
+        assignment: its name.
+        student: whose it is.
+        notebook: sanitized.
+        version: of the exercises.
+
+    """
+    cells = [
+        (cell.cell_type, cell.source, cell.metadata.get("nbgrader", {}).get("grade_id"))
+        for cell in notebook.cells
+    ]
+    name = hashlib.sha256(json.dumps([student, version.hex(), cells]).encode()).hexdigest()
+    return kept_folder(course, EXECUTED, assignment) / f"{name}.ipynb"
+
+
+def hidden_folders(course: CourseDirectory) -> tuple[str, ...]:
+    """What no student code may see of a course: all of it, also what lies elsewhere."""
+    kinds = course.submitted_directory, course.source_directory, course.release_directory
+    folders = {course.root, *(course.format_path(kind, ".", ".") for kind in kinds)}
+    tops = {os.path.realpath(folder) for folder in folders}
+    within = {a for a in tops for b in tops if a != b and Path(a).is_relative_to(b)}
+    return tuple(sorted(tops - within))
+
+
+_graders: dict[tuple, Grader] = {}
+
+
+def grader_for(
+    course: CourseDirectory, assignment: str, jailed: bool, rules: Rules | None = None
+) -> Grader:
+    """The grader of an assignment; one at a time is kept, from one submission to the next."""
+    source, release = (
+        Path(course.format_path(folder, ".", assignment)) / f"{assignment}.ipynb"
+        for folder in (course.source_directory, course.release_directory)
+    )
+    secret, hidden = secret_of(course), hidden_folders(course)
+    # By content as well: Jupyter's server lives long enough to see an assignment change.
+    key = source, release, jailed, rules, secret, source.read_bytes(), release.read_bytes()
+    if key not in _graders:
+        close_graders()
+        _graders[key] = Grader(source, release, jailed, rules, secret, hidden)
+    return _graders[key]
+
+
+@atexit.register
+def close_graders() -> None:
+    """End every sandbox that was kept."""
+    while _graders:
+        _graders.popitem()[1].close()

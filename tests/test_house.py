@@ -1,0 +1,49 @@
+"""The house: what may import what."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# From the ground up; each imports itself and those before it, and modules above them all of them.
+WINGS = ("errors", "inside", "asking", "judging", "course", "running", "submissions", "reports")
+MODULES = sorted((ROOT / "nbjudge").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def wing(parts):
+    """The wing that a module of nbjudge belongs to, or what stands above all of them."""
+    return parts[0] if len(parts) and parts[0] in WINGS else "roof"
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT / "nbjudge").with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_imported_upward(path):
+    own = wing(path.relative_to(ROOT / "nbjudge").with_suffix("").parts)
+    below = WINGS[: WINGS.index(own) + 1] if own in WINGS else (*WINGS, "roof")
+    if own == "inside":
+        below = ("inside",)
+    for name in imported(path):
+        top, *rest = name.split(".")
+        assert top != "dgm_utils"
+        if top == "nbjudge":
+            assert wing(rest) in below, name
+
+
+def test_the_models_know_nothing_of_how_they_are_asked():
+    for path in (ROOT / "dgm_utils" / "models").glob("*.py"):
+        assert not any(name.startswith("nbjudge") for name in imported(path))
