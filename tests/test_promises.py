@@ -1,4 +1,4 @@
-"""What the README says is held of student code, with the tests that hold each sentence."""
+"""What docs/sandbox.md says is held of student code, with the tests that hold each sentence."""
 
 import ast
 import re
@@ -91,10 +91,10 @@ HELD = {
 
 
 def sentences():
-    """Of the README, from how notebooks are found to how student code is kept in."""
-    text = (ROOT / "README.md").read_text()
-    part = text[text.index("A notebook is found under") : text.index("### Many machines")]
-    part = re.sub(r"^###.*$|^- \*\*[^*]*\*\*", "", part, flags=re.MULTILINE)
+    """Of the page, from how notebooks are found to how student code is kept in."""
+    text = (ROOT / "docs" / "sandbox.md").read_text()
+    part = text[text.index("A notebook is found under") :]
+    part = re.sub(r"^##.*$|^- \*\*[^*]*\*\*", "", part, flags=re.MULTILINE)
     return re.split(r"(?<=\.)\s+(?=[A-Z*])", " ".join(part.split()))
 
 

@@ -7,7 +7,7 @@
 Rows go to `lectures/results/NAME.json`, for lectures to read. A run that was cut short goes on
 from its checkpoint in `_build/tables/`. `--budget` shortens the training to what fits, `--epochs`
 to as much for every row, and the row says how many epochs of how many it had. Data: set `DGM_DATA`,
-as the README says.
+as docs/benchmarks.md says.
 """
 
 import argparse
