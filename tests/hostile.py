@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.classroom import BOUND, WRONG
+from nbjudge.asking.task import make_task
 from nbjudge.inside.observe import observe_task
-from nbjudge.judging import judge
 
 # Its gradient is missing; its numbers are right.
 DETACHED = BOUND.replace("(log_w, 0)", "(log_w.detach(), 0)")
@@ -162,7 +162,7 @@ def _table():
     exercise = importlib.import_module("dgm_utils.exercises.iwae").check.exercises["iwae_bound"]
     known = []
     for seed in (0, 1):
-        task = judge.make_task(exercise, seed)
+        task = make_task(exercise, seed)
         for case, seen in zip(task.cases, observe_task(exercise.reference, task)[0], strict=True):
             known.append((case.args[0].detach(), seen.value, seen.gradients[0]))
     buffer = io.BytesIO()
