@@ -123,6 +123,7 @@ def test_what_is_written_counts_as_open_until_it_is_filled(clone, topic, capsys)
     is_formatted(clone)
     dgm = ["-m", "dgm_utils.cli"]
     succeed_in(clone, *dgm, "release", topic)
+    succeed_in(clone, "tests/record.py", "--write", "--exercise", "half_of_each")
     rules = ["tests/test_notebooks.py", "tests/test_lectures.py"]
     about_all = f"{about_it} or test_notebooks or test_lectures"
     succeed_in(clone, *tests, *rules, "-k", about_all)
