@@ -5,6 +5,9 @@ ASSIGNMENT ?=
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# What fails in the middle of a pipe fails.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 # Tests and notebooks run side by side; the threads of each would wait for the other's.
 test lectures: export OMP_NUM_THREADS := 1
 
@@ -14,7 +17,9 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "This needs Python 3.11 or newer; name one with make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement requirements.txt
+	@echo "Setting up $(VENV) with the versions of requirements.txt; the first time takes some minutes."
+	@$(BIN)/pip install --progress-bar off --requirement requirements.txt \
+		| awk '/^Collecting/ {print "  " $$2; fflush()} /^Installing/ {print $$1 " …"; fflush()}'
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
