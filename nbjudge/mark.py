@@ -17,7 +17,7 @@ from nbjudge.asking.task import make_task
 from nbjudge.check import devices
 from nbjudge.course.seeds import case_seed
 from nbjudge.inside import wire
-from nbjudge.inside.calls import calls_in
+from nbjudge.inside.code import code_in
 from nbjudge.inside.observe import Counted
 from nbjudge.judging.causes import cause_of
 from nbjudge.judging.judge import Answers, judge
@@ -90,7 +90,7 @@ class Marker:
         sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         # Compiling can take a time that grows with the square of the length.
         short = sum(map(len, sources)) <= SOURCE_LIMIT
-        calls = calls_in(sources) if short else frozenset()
+        code = code_in(sources) if short else frozenset()
         for cell in notebook.cells:
             checks = _checks(cell)
             if checks and (reason := why_unreached(notebook, cell)):
@@ -100,7 +100,7 @@ class Marker:
                 if "outputs" in cell:
                     cell.outputs = [o for o in cell.outputs if not _is_record(o)]
                 continue
-            verdicts = self._verdicts(cell, checks, calls)
+            verdicts = self._verdicts(cell, checks, code)
             if verdicts[-1].kind == NO_ANSWER:
                 cause = cause_of(notebook.cells, cell, beside)
                 verdicts[-1] = replace(
@@ -112,7 +112,7 @@ class Marker:
             points += worth if verdicts[-1].passed else 0.0
         return Marks(points, max_points)
 
-    def _verdicts(self, cell, checks, calls):
+    def _verdicts(self, cell, checks, code):
         """Verdicts on a cell's checks, in order, up to the first that did not pass."""
         texts = [output.data[wire.OBSERVED_MIME] for output in cell.outputs if _is_record(output)]
         errors = [output for output in cell.outputs if output.output_type == "error"]
@@ -121,7 +121,7 @@ class Marker:
             if len(texts) > len(checks):
                 verdict = _no_verdict(name, "this cell recorded more checks than it has")
             elif number < len(texts):
-                verdict = self._judge(name, seed, texts[number], calls)
+                verdict = self._judge(name, seed, texts[number], code)
             elif errors:
                 verdict = _no_verdict(name, f"{errors[0].ename}: {errors[0].evalue}")
             else:
@@ -131,13 +131,13 @@ class Marker:
                 break
         return verdicts
 
-    def _judge(self, name, seed, text, calls):
+    def _judge(self, name, seed, text, code):
         exercise, task = self._exercises[name], self._tasks[name, seed]
         try:
             observations, probe = wire.load_observations(text)
             _check_whole(observations, probe, task)
             observed = [
-                (case, replace(seen, calls=calls))
+                (case, replace(seen, code=code))
                 for case, seen in zip(task.cases, observations, strict=False)
             ]
             return judge(exercise, observed, probe, self._answers[name])
@@ -182,7 +182,7 @@ def _check_whole(observations, probe, task):
     for case, seen in zip(task.cases, observations, strict=False):
         counted = [i for i, arg in enumerate(case.args) if isinstance(arg, Counted)]
         finished = not (seen.raised or seen.timed_out)
-        if finished and [position for position, _ in seen.counts] != counted:
+        if finished and [position for position, _ in seen.passes] != counted:
             raise wire.WireError("the calls of a network were not counted")
         if finished and case.max_numel and not seen.largest:
             raise wire.WireError("the size of tensors was not watched")

@@ -114,7 +114,7 @@ def _verdict(exercise, wrong, dtype, seed):
     task, answers = in_one_dtype(exercise.name, dtype, seed)
     observed = [(case, answers.wrong(wrong, case)) for case in task.cases]
     # As if it stood in a notebook: what comes from the package would be refused.
-    own = {"calls": frozenset(), "files": frozenset()}
+    own = {"code": frozenset(), "files": frozenset()}
     observed = [(case, dataclasses.replace(seen, **own)) for case, seen in observed]
     return judge(exercise, observed, answers=answers)
 

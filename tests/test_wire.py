@@ -101,14 +101,14 @@ def test_an_observation_comes_back_whole():
         hung=True,
         seconds=0.5,
         printed="hello",
-        counts=((1, 3),),
+        passes=((1, 3),),
         largest=7,
     )
     (back,), probe = wire.load_observations(wire.dump_observations([seen], seen))
     assert (back.foreign, back.changed, back.raised) == (seen.foreign, seen.changed, seen.raised)
     assert (back.timed_out, back.hung) == (True, True)
     assert (back.seconds, back.printed) == (0.5, "hello")
-    assert (back.counts, back.largest) == (seen.counts, seen.largest)
+    assert (back.passes, back.largest) == (seen.passes, seen.largest)
     assert back.gradients[0] is None and torch.equal(back.gradients[1], torch.ones(2))
     assert probe.printed == "hello"
 
@@ -143,7 +143,7 @@ def forged(**changes):
         (forged(value={"set": [1]}), "set"),
         (forged(value={"list": [{"list": [{"list": []}] * 2}], "tuple": []}), "not what"),
         (forged(gradients=["text"]), "gradient"),
-        (forged(counts=[[0, -1]]), "whole number"),
+        (forged(passes=[[0, -1]]), "whole number"),
         (forged(raised=["a", "b"]), "not what a check writes"),
         (forged(printed=5), "text of at most"),
     ],

@@ -374,7 +374,7 @@ def _fast_cases(draw, function):
     def random(name, b, d, v=None, **options):
         net = Counted(_Conditioner(draw, d, **options))
         v = draw.normal(b, d) if v is None else v
-        return Case(name, (v, net), wrt=(0, 1), calls={1: (1, 1)})
+        return Case(name, (v, net), wrt=(0, 1), passes={1: (1, 1)})
 
     def at(case):
         """The case with the log-determinant that differentiation gives."""
@@ -572,7 +572,7 @@ def _slow_cases(draw):
     def random(name, b, d, v=None, **options):
         net = Counted(_Conditioner(draw, d, **options))
         v = draw.normal(b, d) if v is None else v
-        return Case(name, (v, net), wrt=(0, 1), calls={1: (0, d)})
+        return Case(name, (v, net), wrt=(0, 1), passes={1: (0, d)})
 
     yield random("one data point in two dimensions", 1, 2)
     yield random("two data points in three dimensions", 2, 3)

@@ -15,7 +15,7 @@ class Case:
         wrt: positions of the arguments whose gradients are compared. A list counts with all its
             tensors, a module with all its parameters.
         facts: exact answers that a property of the exercise compares with.
-        calls: position of a `Counted` argument → how often it may be called, (least, most).
+        passes: position of a `Counted` argument → how often that may be passed: (least, most).
         project: position of an argument → what of its gradient is compared, for arguments that
             must stay in a domain: rows that add to one, a triangle.
         max_numel: the most numbers that a tensor made on the way may hold.
@@ -28,7 +28,7 @@ class Case:
     args: tuple
     wrt: tuple[int, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
-    calls: dict[int, tuple[int, int]] = field(default_factory=dict)
+    passes: dict[int, tuple[int, int]] = field(default_factory=dict)
     project: dict[int, Callable] = field(default_factory=dict)
     max_numel: int | None = None
     probe: Callable | None = None

@@ -15,9 +15,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nbjudge.inside import clock
-from nbjudge.inside.calls import Call, Recorder, is_library
 from nbjudge.inside.case import Case, Task
 from nbjudge.inside.clock import WALL, TimeLimit, time_limit
+from nbjudge.inside.code import Code, Recorder, is_library
 from nbjudge.inside.neutral import neutral_state
 
 # Characters: of what is printed, of a line of code, of an error's message, of a type's name.
@@ -63,9 +63,9 @@ class Observation:
     tensor in the arguments at `case.wrt` (see `differentiated`): None where nothing flows back.
     `changed` lists the positions of arguments that were changed in place. `timed_out` says that it
     did not finish, `hung` that it waited until its wall time was over; `seconds` are the
-    processor's. `files` names every file that code came from while the function ran. `counts` says
-    how often each `Counted` argument was called, by position; `largest`, how many numbers the
-    largest tensor held.
+    processor's. `code` is what ran of no installed library, and `files` names every file that code
+    came from. `passes` says how often each `Counted` argument was passed through, by position;
+    `largest`, how many numbers the largest tensor held.
     """
 
     value: Any = None
@@ -76,15 +76,15 @@ class Observation:
     timed_out: bool = False
     hung: bool = False
     seconds: float = 0.0
-    calls: frozenset[Call] = frozenset()
+    code: frozenset[Code] = frozenset()
     files: frozenset[str] = frozenset()
     printed: str = ""
-    counts: tuple[tuple[int, int], ...] = ()
+    passes: tuple[tuple[int, int], ...] = ()
     largest: int = 0
 
 
 class Counted(torch.nn.Module):
-    """A network that counts how often it is called."""
+    """A network that counts how often it is passed through."""
 
     def __init__(self, net: torch.nn.Module):
         super().__init__()
@@ -157,7 +157,7 @@ def _observe(function, case, seconds, wall=None):
     largest = _Largest()
     printed = _Printed()
     raised = stopped = value = foreign = None
-    gradients, counts = (), ()
+    gradients, passes = (), ()
     recorder = Recorder(ignore=(__file__, clock.__file__))
     start = time.process_time()
     try:
@@ -166,7 +166,7 @@ def _observe(function, case, seconds, wall=None):
                 result = function(*args)
                 if case.probe and result is not None:
                     result = case.probe(result, *args)
-            counts = tuple((i, net.count) for i, net in counted.items())
+            passes = tuple((i, net.count) for i, net in counted.items())
             value, foreign = _plain(result)
             differentiable = None if foreign else result
             gradients = _gradients(differentiable, [t for _, t in differentiated(case, leaves)])
@@ -183,10 +183,10 @@ def _observe(function, case, seconds, wall=None):
         timed_out=stopped is not None,
         hung=stopped is not None and stopped.hung,
         seconds=time.process_time() - start,
-        calls=recorder.calls(),
+        code=recorder.code(),
         files=recorder.files(),
         printed=printed.getvalue(),
-        counts=counts,
+        passes=passes,
         largest=largest.numel,
     )
 

@@ -154,7 +154,7 @@ def _encode(seen, whole):
         "hung": seen.hung,
         "seconds": seen.seconds,
         "printed": seen.printed,
-        "counts": [list(pair) for pair in seen.counts],
+        "passes": [list(pair) for pair in seen.passes],
         "largest": seen.largest,
     }
 
@@ -173,7 +173,7 @@ def _decode(item):
         hung=item["hung"] is True,
         seconds=_number(item["seconds"]),
         printed=_text(item["printed"], PRINTED_LIMIT),
-        counts=tuple((_whole(i), _whole(count)) for i, count in item["counts"]),
+        passes=tuple((_whole(i), _whole(count)) for i, count in item["passes"]),
         largest=_whole(item["largest"]),
     )
 

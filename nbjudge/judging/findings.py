@@ -33,7 +33,7 @@ def examine(exercise, case, seen, expected) -> Finding | None:
         _call_failed(exercise, seen)
         or _wrong_type(exercise, seen, expected)
         or _changed_argument(exercise, case, seen)
-        or _wrong_count(exercise, case, seen)
+        or _wrong_passes(exercise, case, seen)
         or _too_large(exercise, case, seen)
     )
     if common:
@@ -114,9 +114,9 @@ def _changed_argument(exercise, case, seen):
     )
 
 
-def _wrong_count(exercise, case, seen):
-    for position, count in seen.counts:
-        least, most = case.calls.get(position, (0, math.inf))
+def _wrong_passes(exercise, case, seen):
+    for position, count in seen.passes:
+        least, most = case.passes.get(position, (0, math.inf))
         if not least <= count <= most:
             name = argument_names(exercise)[position]
             wanted = f"exactly {most}" if least == most else f"at most {most}"

@@ -6,7 +6,7 @@ import os
 from functools import cache
 
 from nbjudge.asking.exercise import Exercise
-from nbjudge.inside.calls import fingerprint
+from nbjudge.inside.code import fingerprint
 from nbjudge.inside.observe import Observation
 
 # A function with fewer lines in its body is written the same way by chance.
@@ -22,12 +22,12 @@ def is_borrowed(exercise: Exercise, observation: Observation) -> bool:
     if any(file.startswith(package) and file not in allowed for file in observation.files):
         return True
     mark = _mark(exercise)
-    return any(call.fingerprint == mark and not call.handwritten for call in observation.calls)
+    return any(code.fingerprint == mark and not code.handwritten for code in observation.code)
 
 
 def is_copy(exercise: Exercise, observation: Observation) -> bool:
     """Whether the function is the reference word for word, names of variables included."""
-    if all(call.fingerprint != _mark(exercise) for call in observation.calls):
+    if all(code.fingerprint != _mark(exercise) for code in observation.code):
         return False
     body = inspect.getsource(exercise.reference).rpartition('"""')[2]
     return len(body.strip().splitlines()) >= SHORTEST_COPY

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 
 @dataclass(frozen=True)
-class Call:
+class Code:
     """Code that ran and belongs to no installed library.
 
     `handwritten` is False when the code stands neither in a cell nor in the file it names: it was
@@ -62,22 +62,22 @@ class Recorder:
         """Every file that code came from."""
         return frozenset(code.co_filename for code in self._codes())
 
-    def calls(self) -> frozenset[Call]:
+    def code(self) -> frozenset[Code]:
         """The code that belongs to no library."""
         cells = _notebook_fingerprints()
-        calls = set()
+        ran = set()
         for code in self._codes():
             if not is_library(code.co_filename):
                 mark = fingerprint(code)
                 handwritten = mark in cells or mark in _file_fingerprints(code.co_filename)
-                calls.add(Call(code.co_name, mark, handwritten))
-        return frozenset(calls)
+                ran.add(Code(code.co_name, mark, handwritten))
+        return frozenset(ran)
 
 
-def calls_in(sources: list[str]) -> frozenset[Call]:
+def code_in(sources: list[str]) -> frozenset[Code]:
     """What is defined in the source of a notebook's cells, as if all of it had run."""
     marks = set().union(*(_source_fingerprints(source) for source in sources))
-    return frozenset(Call("", mark, handwritten=True) for mark in marks)
+    return frozenset(Code("", mark, handwritten=True) for mark in marks)
 
 
 @lru_cache(maxsize=4096)
