@@ -32,10 +32,10 @@ c.ClearSolutions.text_stub = "Your answer here."
 # A notebook under another name is found; what was lost or doubled in it is mended, metadata too.
 # Then comes nbgrader's own list, here and below, with quicker steps in the place of two of its own,
 # and without `CheckCellMetadata`, which has nothing left to find.
-c.Autograde.pre_convert_hook = "nbjudge.submissions.intake.before_autograde"
-c.Autograde.exporter_class = "nbjudge.submissions.intake.SubmittedExporter"
+c.Autograde.pre_convert_hook = "nbjudge.submissions.sanitize.before_autograde"
+c.Autograde.exporter_class = "nbjudge.submissions.sanitize.SubmittedExporter"
 c.Autograde.sanitize_preprocessors = [
-    "nbjudge.submissions.intake.Mend",
+    "nbjudge.submissions.sanitize.Mend",
     "nbgrader.preprocessors.ClearOutput",
     "nbgrader.preprocessors.DeduplicateIds",
     "nbgrader.preprocessors.OverwriteKernelspec",

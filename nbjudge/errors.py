@@ -1,6 +1,7 @@
 """What people are told: text that may come from anybody, and can be shown anywhere."""
 
 import re
+from collections.abc import Iterable
 
 _LONGEST = 200
 # Control characters, and those that change the direction of what follows: with them a text can look
@@ -36,3 +37,20 @@ def readable(text: str) -> str:
 def printable(text: str) -> str:
     """`readable` text in one line, as for a terminal."""
     return _LINE_ENDS.sub(_INSTEAD, readable(text))
+
+
+def plain(name: str) -> str:
+    """A name that a student chose, for a line of text."""
+    return "".join(c if c.isprintable() and c not in "`<>|" else "_" for c in name[:80])
+
+
+def quoted(name: str) -> str:
+    """The same in quotes."""
+    return f"`{plain(name)}`"
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """The first of some names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -29,8 +29,10 @@ from nbjudge.reports.tables import as_csv
 from nbjudge.running.execute import execute_text, is_graded, wants_quiet
 from nbjudge.running.startup import begin_worker
 from nbjudge.step import EXECUTED, ExecuteAndMark, executed_path
-from nbjudge.submissions.intake import SubmissionError, fingerprint, release_path, take_in
-from nbjudge.submissions.mend import mended
+from nbjudge.submissions.handed_in import SubmissionError, fingerprint
+from nbjudge.submissions.intake import take_in
+from nbjudge.submissions.note import mended
+from nbjudge.submissions.released import release_path
 
 # Columns that hold several entries, separated by semicolons.
 _LISTS = ("misconceptions", "copies", "mended", "untouched")

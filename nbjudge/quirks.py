@@ -29,7 +29,7 @@ from traitlets.log import get_logger
 
 from nbjudge.course.files import walk
 from nbjudge.course.times import read_time
-from nbjudge.submissions.intake import SubmissionError, kept_files, timestamp
+from nbjudge.submissions.handed_in import SubmissionError, kept_files, timestamp
 
 _parse_utc, _init_assignment = nbgrader.utils.parse_utc, Autograde.init_assignment
 _IMPORTED = {".py", ".pyc", ".pyd", ".so", ".pth"}

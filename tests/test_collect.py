@@ -13,7 +13,8 @@ from submissions import TOPIC, fill_in, read_released
 from nbjudge.course.folder import Course, CourseError
 from nbjudge.submissions import collect as collecting
 from nbjudge.submissions.collect import collect, unpack
-from nbjudge.submissions.intake import documents, take_in, timestamp
+from nbjudge.submissions.handed_in import documents, timestamp
+from nbjudge.submissions.intake import take_in
 
 MOODLE = "{1}_{0}_assignsubmission_file_/{2}"
 

@@ -23,18 +23,18 @@ from submissions import (
 
 from nbjudge.course import files
 from nbjudge.course.folder import Course
-from nbjudge.submissions import intake
-from nbjudge.submissions.intake import (
-    Mend,
+from nbjudge.submissions import handed_in as folders
+from nbjudge.submissions.handed_in import (
     SubmissionError,
     documents,
     fingerprint,
     handed_in,
     kept_files,
-    take_in,
     timestamp,
 )
-from nbjudge.submissions.mend import mended
+from nbjudge.submissions.intake import take_in
+from nbjudge.submissions.note import mended
+from nbjudge.submissions.sanitize import Mend
 
 LATIN_1 = os.fsdecode(b"\xdcbung.ipynb")
 
@@ -250,7 +250,7 @@ def test_a_timestamp_of_any_size_is_not_read_whole(folder, monkeypatch):
         file.truncate(700_000_000)
     limits = []
     read = files.read_file
-    monkeypatch.setattr(intake, "read_file", lambda p, n: limits.append(n) or read(p, n))
+    monkeypatch.setattr(folders, "read_file", lambda p, n: limits.append(n) or read(p, n))
     with pytest.raises(SubmissionError):
         timestamp(folder)
     assert limits and max(limits) <= 1000
@@ -295,7 +295,7 @@ def test_any_error_is_one_submissions_own(folder, submitted, monkeypatch, error)
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(intake.normalize, "parse", fail)
+    monkeypatch.setattr(folders.normalize, "parse", fail)
     assert "the submission cannot be read: " in refused(folder)
 
 
@@ -340,7 +340,7 @@ def test_too_many_files_or_folders_in_each_other_are_refused(folder, submitted, 
     for number in range(10):
         (folder / f"{number}.csv").touch()
     assert graded(folder)[0] == ANSWER
-    monkeypatch.setattr(intake, "_MOST", 10)
+    monkeypatch.setattr(folders, "_MOST", 10)
     assert "more than 10 files" in refused(folder)
 
 
@@ -383,7 +383,7 @@ def test_only_documents_may_be_answers(folder):
 
 
 def test_files_beside_are_kept_up_to_a_limit(folder, monkeypatch):
-    monkeypatch.setattr(intake, "FILES_LIMIT", 10)
+    monkeypatch.setattr(folders, "FILES_LIMIT", 10)
     for name, size in {"a": 6, "b": 5, "c": 4, "d.ipynb": 99}.items():
         (folder / name).write_bytes(b"1" * size)
     kept, left = kept_files(folder)

@@ -33,10 +33,13 @@ from nbjudge.course.folder import Course, CourseError
 from nbjudge.course.results import FAILED
 from nbjudge.grade import grade
 from nbjudge.submissions import collect as collecting
-from nbjudge.submissions import intake
+from nbjudge.submissions import handed_in as folders
 from nbjudge.submissions.collect import collect
-from nbjudge.submissions.intake import SubmissionError, fingerprint, handed_in, read, take_in
-from nbjudge.submissions.mend import MENDED_ID, ForeignNotebookError, held, mend, mended, note
+from nbjudge.submissions.handed_in import SubmissionError, fingerprint, handed_in, read
+from nbjudge.submissions.intake import take_in
+from nbjudge.submissions.mend import ForeignNotebookError, mend
+from nbjudge.submissions.note import MENDED_ID, mended, note
+from nbjudge.submissions.recognize import held
 
 # Two files whose notebooks repeat ids are among what is bent here.
 pytestmark = pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
@@ -540,9 +543,9 @@ def test_no_file_has_a_reason(folder):
 
 def test_too_large_is_not_read(folder, monkeypatch, submitted):
     path = write(folder / f"{TOPIC}.ipynb", submitted)
-    monkeypatch.setattr(intake, "NOTEBOOK_LIMIT", path.stat().st_size)
+    monkeypatch.setattr(folders, "NOTEBOOK_LIMIT", path.stat().st_size)
     assert take(folder) == path
-    monkeypatch.setattr(intake, "NOTEBOOK_LIMIT", path.stat().st_size - 1)
+    monkeypatch.setattr(folders, "NOTEBOOK_LIMIT", path.stat().st_size - 1)
     assert "clear the outputs" in refused(folder)
 
 

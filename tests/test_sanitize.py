@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from nbjudge.reports import safe_html
 from nbjudge.reports.inert import CELL_LIMIT, TEXT_LIMIT, sanitize
 from nbjudge.reports.safe_html import clean_html, image_data, render_markdown, safe_markdown
-from nbjudge.submissions.mend import MENDED_ID, mended, note
+from nbjudge.submissions.note import MENDED_ID, mended, note
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and more").decode()
 

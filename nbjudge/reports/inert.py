@@ -19,7 +19,7 @@ from nbjudge.reports.safe_html import (
     safe_markdown,
     safe_raw,
 )
-from nbjudge.submissions.mend import MENDED_ID
+from nbjudge.submissions.note import MENDED_ID
 
 # More than anybody writes or reads, and few enough for a page. A longer text is cut, with a word
 # about it; the submission itself has all of it.

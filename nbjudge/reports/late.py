@@ -15,7 +15,7 @@ from nbgrader.preprocessors import AssignLatePenalties
 from traitlets import Float
 
 from nbjudge.course.folder import Course
-from nbjudge.submissions.intake import SubmissionError, timestamp
+from nbjudge.submissions.handed_in import SubmissionError, timestamp
 
 _DAY = 24 * 60 * 60
 

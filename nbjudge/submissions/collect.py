@@ -22,7 +22,8 @@ from traitlets import Unicode
 
 from nbjudge.course.files import read_file, write_whole
 from nbjudge.course.folder import Course, CourseError
-from nbjudge.submissions.intake import (
+from nbjudge.errors import plain
+from nbjudge.submissions.handed_in import (
     DOCUMENTS,
     NOTEBOOK_LIMIT,
     OURS,
@@ -31,7 +32,6 @@ from nbjudge.submissions.intake import (
     handed_in,
     too_large,
 )
-from nbjudge.submissions.mend import plain
 
 # All that is kept of one student; all that is unpacked for that, archives within archives too; and
 # all that is unpacked of one archive.
