@@ -2,9 +2,7 @@
 
 import os
 
-# Puts into nbgrader what reads times strictly and copies files with care.
-import nbjudge.quirks  # noqa: F401
-from nbjudge.reports.formgrader import guard
+from nbjudge import quirks
 
 c = get_config()  # noqa: F821 - nbgrader defines it when it reads this file
 
@@ -80,4 +78,5 @@ c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?P<student_id>[^/\\]+)[/\\](?
 c.FormgradeExtension.debug = False
 # What students handed in is shown on pages on which nothing of it acts.
 c.GenerateFeedback.exporter_class = "nbjudge.reports.pages.FeedbackExporter"
-guard()
+# Puts into nbgrader what reads times strictly, copies files with care, and guards formgrader.
+quirks.apply()

@@ -134,8 +134,10 @@ def _positive(text):
 
 
 def _course(options):
+    from nbjudge import quirks
     from nbjudge.course.folder import Course
 
+    quirks.apply()
     return Course(options.course)
 
 

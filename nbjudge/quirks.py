@@ -1,18 +1,21 @@
 """nbgrader's ways with files and times, made safe for what students hand in.
 
-`nbgrader_config.py` imports this, so that `nbgrader`, formgrader and `dgm` all have it:
+`nbgrader_config.py` and `dgm` call `apply`, so that `nbgrader`, formgrader and `dgm` all have it:
 
 - Times are read by `read_time`: nbgrader takes `+0200` for 200 seconds, and CEST for UTC.
 - A timestamp is a small regular file: nbgrader waits for ever for a pipe of that name.
 - A course folder such as `DGM [2026]`, or a student's id, is no pattern: only `*` is.
 - Of a submission's other files, regular ones up to a limit are copied to what is graded; but none
   that Python would import there, in a notebook that an instructor runs, in place of its own.
+- The gradebook is asked less often; see `course.gradebook`.
+- Formgrader's pages let nothing act that a student handed in; see `reports.formgrader`.
 """
 
 import contextlib
 import glob
 import re
 import sys
+import warnings
 from contextvars import ContextVar
 from datetime import datetime
 from fnmatch import fnmatch
@@ -25,10 +28,13 @@ import nbgrader.utils
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.converters import Autograde
 from nbgrader.coursedir import CourseDirectory
+from sqlalchemy.exc import SAWarning
 from traitlets.log import get_logger
 
 from nbjudge.course.files import walk
+from nbjudge.course.gradebook import ask_less_often
 from nbjudge.course.times import read_time
+from nbjudge.reports.formgrader import guard
 from nbjudge.submissions.handed_in import SubmissionError, kept_files, timestamp
 
 _parse_utc, _init_assignment = nbgrader.utils.parse_utc, Autograde.init_assignment
@@ -89,13 +95,19 @@ def _submitted_timestamp(self, assignment_id, student_id):
         return timestamp(Path(path))
 
 
-for _module in list(sys.modules.values()):
-    # Some have it already; the others take it from `nbgrader.utils`.
-    if getattr(_module, "parse_utc", None) is _parse_utc:
-        _module.parse_utc = parse_utc
-for _module in (nbgrader.apps.api, nbgrader.converters.base, nbgrader.utils):
-    _module.glob = SimpleNamespace(glob=literal_glob)
-nbgrader.converters.base.find_all_files = find_all_files
-Autograde.init_assignment = _init_from_student
-CourseDirectory.get_existing_timestamp = _existing_timestamp
-NbGraderAPI.get_submitted_timestamp = _submitted_timestamp
+def apply() -> None:
+    """Put all of this into nbgrader, for this process; once or more often is the same."""
+    for module in list(sys.modules.values()):
+        # Some have it already; the others take it from `nbgrader.utils`.
+        if getattr(module, "parse_utc", None) is _parse_utc:
+            module.parse_utc = parse_utc
+    for module in (nbgrader.apps.api, nbgrader.converters.base, nbgrader.utils):
+        module.glob = SimpleNamespace(glob=literal_glob)
+    nbgrader.converters.base.find_all_files = find_all_files
+    Autograde.init_assignment = _init_from_student
+    CourseDirectory.get_existing_timestamp = _existing_timestamp
+    NbGraderAPI.get_submitted_timestamp = _submitted_timestamp
+    ask_less_often()
+    guard()
+    # nbgrader 0.9.6 with SQLAlchemy 2.1; the rows it warns about are written.
+    warnings.filterwarnings("ignore", "Object of type <Submitted", SAWarning)

@@ -7,11 +7,12 @@ import pytest
 from nbgrader.api import Gradebook
 from sqlalchemy import event
 
-from nbjudge.course.gradebook import opened_once
+from nbjudge.course.gradebook import ask_less_often, opened_once
 
 
 @pytest.fixture
 def path(tmp_path):
+    ask_less_often()
     return tmp_path / "gradebook.db"
 
 

@@ -47,3 +47,16 @@ def test_nothing_is_imported_upward(path):
 def test_the_models_know_nothing_of_how_they_are_asked():
     for path in (ROOT / "dgm_utils" / "models").glob("*.py"):
         assert not any(name.startswith("nbjudge") for name in imported(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_an_import_changes_nothing_elsewhere(path):
+    """What nbgrader is made to do otherwise, `quirks.apply` puts into it where it is called."""
+    if path.parent.name == "inside":
+        # The warm process is ours alone, and settles what it imports before it does.
+        return
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        assert not isinstance(node, ast.For | ast.With)
+        assert not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant)
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            assert isinstance(target, ast.Name | ast.Tuple)

@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
 from nbgrader.converters.base import BaseConverter
 from sqlalchemy import NullPool, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, SAWarning
+from sqlalchemy.exc import DBAPIError
 from traitlets.config.loader import Config, PyFileConfigLoader
 
 from nbjudge.course.gradebook import answers_path, note_version
@@ -81,10 +80,6 @@ class Course:
                 "does not take for a part of a name: move or rename its folder"
             )
         config = PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
-        # nbgrader 0.9.6 with SQLAlchemy 2.1; the rows it warns about are written.
-        warnings.filterwarnings("ignore", "Object of type <Submitted", SAWarning)
-        # nbgrader logs to the console as well; what matters of it comes back as a result.
-        logging.getLogger("traitlets").setLevel(logging.CRITICAL)
         with contextlib.redirect_stderr(io.StringIO()):
             self.api = NbGraderAPI(config=config)
         self.folders = self.api.coursedir

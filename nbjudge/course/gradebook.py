@@ -57,9 +57,14 @@ def create_missing(bind: Engine) -> None:
         _create_all(bind=bind)
 
 
-Base.metadata.create_all = create_missing
-nbgrader.api.create_engine = functools.cache(create_engine)
-nbgrader.api.get_alembic_version = newest_version
+def ask_less_often() -> None:
+    """Have nbgrader make one engine for each database, and ask for its tables all at once."""
+    Base.metadata.create_all = create_missing
+    nbgrader.api.create_engine = _one_engine
+    nbgrader.api.get_alembic_version = newest_version
+
+
+_one_engine = functools.cache(create_engine)
 
 # Within `opened_once`: (address, course) → the engine of a gradebook that was opened there.
 _engines: ContextVar[dict[tuple[str, str], Engine] | None] = ContextVar("engines", default=None)
@@ -157,7 +162,7 @@ class SaveTogether(SaveAutoGrades):
         path = answers_path(
             CourseDirectory(config=self.config), self.assignment_id, self.student_id
         )
-        before, answers = _read_answers(path), _answers(nb)
+        before, answers = _read_answers(path), _digests(nb)
         with self.gradebook:
             session = self.gradebook.db
             commit, session.commit = session.commit, session.flush
@@ -196,7 +201,7 @@ def _read_answers(path):
         return {}
 
 
-def _answers(notebook):
+def _digests(notebook):
     """Graded cell → digest of what is graded there: a text, or for a check all code."""
     code = [
         cell.source for cell in notebook.cells if is_solution(cell) and cell.cell_type == "code"

@@ -1,7 +1,7 @@
 """nbgrader's formgrader, made safe for an instructor who looks at what anybody handed in.
 
-`nbgrader_config.py` calls `guard`, because Jupyter's server reads it. Whoever is logged in there
-can give points and execute programs, and so could a script in a submission.
+`quirks` calls `guard` for `nbgrader_config.py`, because Jupyter's server reads that. Whoever is
+logged in there can give points and execute programs, and so could a script in a submission.
 """
 
 from pathlib import Path

@@ -15,11 +15,6 @@ import threading
 from nbjudge.inside import jail
 from nbjudge.running.sandbox import warm_up
 
-# jsonschema would compile a grammar of internationalized addresses, for a second, to check formats
-# that no notebook has.
-sys.modules.setdefault("rfc3987_syntax", None)
-
-
 # Bytes that a process which executes notebooks may take, beside its code.
 WORKER_MEMORY = 2**31
 
@@ -35,6 +30,7 @@ def start_early(jailed: bool = True, hidden: tuple[str, ...] = ()) -> None:
         SandboxError: when it cannot be.
 
     """
+    _do_without()
     warm_up(jailed, hidden)
 
 
@@ -45,6 +41,7 @@ def begin_worker() -> None:
     when that is killed: a worker waits for work on a pipe whose other end it holds as well, so it
     would wait forever.
     """
+    _do_without()
     # Ctrl-C reaches this process too. It has nothing to put in order, and libraries that have may
     # be interrupted at it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -60,3 +57,12 @@ def begin_worker() -> None:
         # What a kernel sends is taken in by a library that ends the process when memory is over.
         most = jail.mapped() + WORKER_MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _do_without():
+    """Before anything imports jsonschema.
+
+    It would compile a grammar of internationalized addresses, for a second, to check formats that
+    no notebook has.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)
