@@ -12,9 +12,10 @@ from nbjudge.asking.exercise import Exercise
 from nbjudge.asking.task import make_task
 from nbjudge.errors import UserError
 from nbjudge.inside.neutral import neutral_state
-from nbjudge.inside.observe import observe_task, warm_up
+from nbjudge.inside.observe import observe_task, prepare_torch
 from nbjudge.judging.judge import Observed, judge
 from nbjudge.judging.screen import WIDTH, as_html, as_text, draw, in_short
+from nbjudge.judging.sheet import Sheet
 from nbjudge.judging.stamp import Edition, misfit
 from nbjudge.judging.verdict import VERDICT_MIME, Verdict
 
@@ -56,7 +57,7 @@ class Checker:
         self.may_import = tuple(may_import)
         self._passed: dict[str, Callable] = {}
         if _in_notebook():
-            warm_up()
+            prepare_torch()
 
     def __call__(self, function: Callable, seed: int = 0) -> None:
         """Check a function and show the outcome.
@@ -72,9 +73,10 @@ class Checker:
         """
         exercise = self._which(function, sys._getframe(1).f_globals)
         with neutral_state():
-            observed, verdict = run(exercise, function, seed)
+            sheet = Sheet(exercise)
+            observed, verdict = _run(sheet, function, seed)
             shown = _in_notebook() and not verdict.passed
-            picture = draw(exercise, observed) if shown else ""
+            picture = draw(sheet, observed) if shown else ""
         self._passed.pop(exercise.name, None)
         if verdict.passed:
             self._passed[exercise.name] = function
@@ -147,10 +149,14 @@ class Checker:
 
 def run(exercise: Exercise, function: Callable, seed: int = 0) -> tuple[Observed, Verdict]:
     """Observe a function on all cases, then judge what was seen."""
-    task = make_task(exercise, seed, devices())
+    return _run(Sheet(exercise), function, seed)
+
+
+def _run(sheet, function, seed):
+    task = make_task(sheet.exercise, seed, devices())
     observations, probe = observe_task(function, task)
     observed = list(zip(task.cases, observations, strict=False))
-    return observed, judge(exercise, observed, probe)
+    return observed, judge(sheet, observed, probe)
 
 
 def devices():

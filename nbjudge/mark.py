@@ -20,8 +20,9 @@ from nbjudge.inside import wire
 from nbjudge.inside.code import code_in
 from nbjudge.inside.observe import Counted
 from nbjudge.judging.causes import cause_of
-from nbjudge.judging.judge import Answers, judge
+from nbjudge.judging.judge import judge
 from nbjudge.judging.screen import as_html, as_text, in_short
+from nbjudge.judging.sheet import Sheet
 from nbjudge.judging.verdict import VERDICT_MIME, Verdict
 from nbjudge.running.execute import Unfinished, is_graded, why_unreached
 from nbjudge.running.sandbox import Contents, visible_modules
@@ -67,7 +68,7 @@ class Marker:
             )
             for name, seed in wanted
         }
-        self._answers = {name: Answers(exercise) for name, exercise in self._exercises.items()}
+        self._sheets = {name: Sheet(exercise) for name, exercise in self._exercises.items()}
 
     def contents(self, jailed: bool = True, hidden: tuple[str, ...] = ()) -> Contents:
         """What a sandbox for this assignment holds: its cases, and no answers."""
@@ -132,7 +133,7 @@ class Marker:
         return verdicts
 
     def _judge(self, name, seed, text, code):
-        exercise, task = self._exercises[name], self._tasks[name, seed]
+        task = self._tasks[name, seed]
         try:
             observations, probe = wire.load_observations(text)
             _check_whole(observations, probe, task)
@@ -140,7 +141,7 @@ class Marker:
                 (case, replace(seen, code=code))
                 for case, seen in zip(task.cases, observations, strict=False)
             ]
-            return judge(exercise, observed, probe, self._answers[name])
+            return judge(self._sheets[name], observed, probe)
         except Exception as error:
             # Records that were tampered with can be wrong in any way; none is worth a point, and
             # none may stop the class. Honest ones are proved beforehand, by the preflight.

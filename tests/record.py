@@ -25,7 +25,8 @@ from conftest import EXERCISES, EXERCISES_OF, ROOT, TOPICS
 
 from nbjudge.asking.task import device_probe, make_task
 from nbjudge.check import devices
-from nbjudge.judging.judge import Answers, judge
+from nbjudge.judging.judge import judge
+from nbjudge.judging.sheet import Sheet
 from nbjudge.judging.verdict import Verdict
 
 FOLDER = ROOT / "tests" / "data" / "record"
@@ -43,17 +44,17 @@ _BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
 
 @functools.cache
 def in_both_dtypes(name, seed):
-    """The task of an exercise and its `Answers`, which belong together, once for the process."""
+    """The task of an exercise and its `Sheet`, which belong together, once for the process."""
     exercise = _BY_NAME[name]
-    return make_task(exercise, seed, devices()), Answers(exercise)
+    return make_task(exercise, seed, devices()), Sheet(exercise)
 
 
 @functools.cache
 def in_one_dtype(name, dtype, seed):
-    """The part of the task in one dtype, with the same answers."""
-    task, answers = in_both_dtypes(name, seed)
+    """The part of the task in one dtype, with the same sheet."""
+    task, sheet = in_both_dtypes(name, seed)
     cases = tuple(case for case in task.cases if case.facts["dtype"] == dtype)
-    return dataclasses.replace(task, cases=cases, probe=device_probe(cases)), answers
+    return dataclasses.replace(task, cases=cases, probe=device_probe(cases)), sheet
 
 
 def key(dtype, seed):
@@ -111,12 +112,12 @@ def seen_of(exercise):
 
 
 def _verdict(exercise, wrong, dtype, seed):
-    task, answers = in_one_dtype(exercise.name, dtype, seed)
-    observed = [(case, answers.wrong(wrong, case)) for case in task.cases]
+    task, sheet = in_one_dtype(exercise.name, dtype, seed)
+    observed = [(case, sheet.wrong(wrong, case)) for case in task.cases]
     # As if it stood in a notebook: what comes from the package would be refused.
     own = {"code": frozenset(), "files": frozenset()}
     observed = [(case, dataclasses.replace(seen, **own)) for case, seen in observed]
-    return judge(exercise, observed, answers=answers)
+    return judge(sheet, observed)
 
 
 def _in_short(match):

@@ -23,7 +23,8 @@ from nbjudge.demo import source_as
 from nbjudge.errors import UserError
 from nbjudge.inside.case import Case
 from nbjudge.inside.observe import observe, tensors
-from nbjudge.judging.judge import Answers, judge
+from nbjudge.judging.judge import judge
+from nbjudge.judging.sheet import Sheet
 
 IWAE_BOUND = next(exercise for exercise in IWAE if exercise.name == "iwae_bound")
 
@@ -124,10 +125,10 @@ def test_a_misconception_fails_and_is_named(exercise, misconception, dtype, writ
 )
 def test_in_a_class_an_answer_is_judged_as_if_alone(exercise):
     """All are judged on the same cases: what one gave is not held against the next."""
-    task, answers = make_task(exercise, seed=5_855_543_267_441_242_937), Answers(exercise)
+    task, sheet = make_task(exercise, seed=5_855_543_267_441_242_937), Sheet(exercise)
     class_ = [[(case, observe(f, case)) for case in task.cases] for f in RIGHT[exercise.name]]
     for observed in (*class_, *reversed(class_)):
-        verdict = judge(exercise, observed, answers=answers)
+        verdict = judge(sheet, observed)
         assert verdict.passed, verdict
 
 

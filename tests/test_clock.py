@@ -11,7 +11,7 @@ import torch
 from nbjudge.inside import clock
 from nbjudge.inside.case import Case, Task
 from nbjudge.inside.clock import TimeLimit, time_limit
-from nbjudge.inside.observe import observe, observe_task, warm_up
+from nbjudge.inside.observe import observe, observe_task, prepare_torch
 
 ONE = Case("one", (torch.ones(3, requires_grad=True),), wrt=(0,))
 
@@ -37,7 +37,7 @@ def waits(x):
 @pytest.fixture(scope="module", autouse=True)
 def warm():
     """The first gradient takes longer than the limits here."""
-    warm_up()
+    prepare_torch()
 
 
 @pytest.fixture

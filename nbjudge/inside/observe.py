@@ -34,7 +34,7 @@ DEPTH_LIMIT = 8
 DIGITS_LIMIT = 300
 
 
-def warm_up() -> None:
+def prepare_torch() -> None:
     """Have torch import what it imports when it first takes a gradient and meets the meta device.
 
     That is a second's worth of modules, and not for a student's first check to wait for.

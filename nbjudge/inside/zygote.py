@@ -355,7 +355,7 @@ def serve(path: str, tasks: str, jailed: bool) -> None:
         jail.lead(with_proc=inside.on_a_card())
     if not inside.on_a_card():
         # With a card in sight autograd starts threads, and refuses to work after a fork.
-        observe.warm_up()
+        observe.prepare_torch()
     for name in LATE:
         importlib.import_module(name)
     Zygote(path, tasks, jailed).run()

@@ -36,8 +36,7 @@ def agree(a: Observation, b: Observation, rtol: float, with_gradients: bool = Tr
         return False
     if skeleton(a.value) != skeleton(b.value) or plain_values(a.value) != plain_values(b.value):
         return False
-    pairs = zip(tensors(a.value), tensors(b.value), strict=True)
-    if not all(_alike(x, y, rtol, close) for x, y in pairs):
+    if not all(_alike(x, y, rtol, close) for x, y in pairs(a, b)):
         return False
     if not with_gradients:
         return True
@@ -47,6 +46,11 @@ def agree(a: Observation, b: Observation, rtol: float, with_gradients: bool = Tr
         x is y if x is None or y is None else _alike(x, y, rtol, close_gradients)
         for x, y in zip(a.gradients, b.gradients, strict=True)
     )
+
+
+def pairs(a: Observation, b: Observation) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The tensors of two results of one structure, side by side."""
+    return list(zip(tensors(a.value), tensors(b.value), strict=True))
 
 
 def skeleton(value) -> Any:

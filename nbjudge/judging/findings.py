@@ -11,7 +11,14 @@ import torch
 from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case
 from nbjudge.inside.observe import differentiated, tensors
-from nbjudge.judging.compare import close, close_gradients, plain_values, skeleton, worst
+from nbjudge.judging.compare import (
+    close,
+    close_gradients,
+    pairs,
+    plain_values,
+    skeleton,
+    worst,
+)
 
 # What a function returned is shown in a sentence, whatever its size.
 _MOST_NAMES, _LONGEST_TEXT = 8, 200
@@ -142,7 +149,7 @@ def _too_large(exercise, case, seen):
 
 
 def _wrong_form(seen, expected):
-    for got, want in zip(tensors(seen.value), tensors(expected.value), strict=True):
+    for got, want in pairs(seen, expected):
         if got.shape != want.shape:
             return Finding(
                 "shape",
@@ -170,9 +177,8 @@ def _wrong_form(seen, expected):
 
 
 def _wrong_numbers(exercise, case, seen, expected):
-    pairs = zip(tensors(seen.value), tensors(expected.value), strict=True)
     same = plain_values(seen.value) == plain_values(expected.value)
-    if same and all(torch.equal(got, want) for got, want in pairs):
+    if same and all(torch.equal(got, want) for got, want in pairs(seen, expected)):
         # As most right answers are: bit by bit the reference's. Where it is wrong, so are they.
         return _broken_property(exercise, case, seen, expected)
     return (
@@ -193,8 +199,8 @@ def _broken_property(exercise, case, seen, expected):
 
 
 def _not_finite(exercise, case, seen, expected):
-    pairs = zip(tensors(seen.value), tensors(expected.value), strict=True)
-    if not any(want.isfinite().all() and not got.isfinite().all() for got, want in pairs):
+    both = pairs(seen, expected)
+    if not any(want.isfinite().all() and not got.isfinite().all() for got, want in both):
         return None
     got, want = _numbers(exercise, case, seen, expected)
     return Finding(
@@ -207,10 +213,9 @@ def _not_finite(exercise, case, seen, expected):
 
 
 def _low_precision(exercise, case, seen, expected):
-    pairs = list(zip(tensors(seen.value), tensors(expected.value), strict=True))
-    if case.facts["dtype"] != torch.float64 or _same_value(exercise, case, pairs):
+    if case.facts["dtype"] != torch.float64 or _same_value(exercise, case, seen, expected):
         return None
-    if not all(close(got, want, 1e-5) for got, want in pairs):
+    if not all(close(got, want, 1e-5) for got, want in pairs(seen, expected)):
         return None
     got, want = _numbers(exercise, case, seen, expected)
     return Finding(
@@ -223,16 +228,16 @@ def _low_precision(exercise, case, seen, expected):
 
 
 def _wrong_value(exercise, case, seen, expected):
-    pairs = list(zip(tensors(seen.value), tensors(expected.value), strict=True))
     same = plain_values(seen.value) == plain_values(expected.value)
-    if same and _same_value(exercise, case, pairs):
+    if same and _same_value(exercise, case, seen, expected):
         return None
     got, want = _numbers(exercise, case, seen, expected)
     return Finding("value", f"The result is {got} where it should be {want}.", got, want)
 
 
-def _same_value(exercise, case, pairs):
-    return all(close(got, want, _rtol(exercise, case)) for got, want in pairs)
+def _same_value(exercise, case, seen, expected):
+    rtol = _rtol(exercise, case)
+    return all(close(got, want, rtol) for got, want in pairs(seen, expected))
 
 
 def _wrong_gradient(exercise, case, seen, expected):
@@ -344,7 +349,7 @@ def _listed(names):
 
 def _numbers(exercise, case, seen, expected):
     """The entry that shows the difference best, theirs and ours, in digits that differ."""
-    for got, want in zip(tensors(seen.value), tensors(expected.value), strict=True):
+    for got, want in pairs(seen, expected):
         if not close(got, want, _rtol(exercise, case)):
             at = worst(got, want)
             return _pair(got[at], want[at])

@@ -3,46 +3,29 @@
 import functools
 from dataclasses import replace
 
-from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case
-from nbjudge.inside.observe import Observation, observe
+from nbjudge.inside.observe import Observation
 from nbjudge.judging.compare import agree
 from nbjudge.judging.findings import describe, examine, wrong_device
-from nbjudge.judging.provenance import is_borrowed, is_copy
+from nbjudge.judging.provenance import BORROWED, COPIED, provenance
+from nbjudge.judging.sheet import Sheet
 from nbjudge.judging.verdict import Verdict
 
 Observed = list[tuple[Case, Observation]]
 
 
-class Answers:
-    """What the reference and the wrong answers on record do, each observed once and when needed.
-
-    A reference may train a model, and a class has hundreds of submissions.
-    """
-
-    def __init__(self, exercise: Exercise):
-        # Cases and misconceptions are told apart by identity: those of a task stay the same.
-        self.right = functools.cache(functools.partial(observe, exercise.reference))
-        self.wrong = functools.cache(lambda m, case: observe(m.implementation, case))
-
-
-def judge(
-    exercise: Exercise,
-    observed: Observed,
-    probe: Observation | None = None,
-    answers: Answers | None = None,
-) -> Verdict:
+def judge(sheet: Sheet, observed: Observed, probe: Observation | None = None) -> Verdict:
     """The verdict on the observations of one function.
 
     Args:
-        exercise: what was asked.
+        sheet: of the exercise; to be used again for the same cases.
         observed: cases and what happened on each, in order; may stop early after a time-out.
         probe: what happened on the device probe.
-        answers: to be used again for the same cases.
 
     """
-    answers = answers or Answers(exercise)
-    if any(is_borrowed(exercise, observation) for _, observation in observed):
+    exercise = sheet.exercise
+    source = provenance(exercise, [observation for _, observation in observed])
+    if source == BORROWED:
         return Verdict(
             exercise.name,
             passed=False,
@@ -51,17 +34,17 @@ def judge(
             "your function ran. Write the computation in your own cell.",
         )
     for case, observation in observed:
-        finding = examine(exercise, case, observation, answers.right(case))
+        finding = examine(exercise, case, observation, sheet.right(case))
         if finding:
-            return _name(exercise, observed, answers, case, observation, finding)
+            return _verdict_on(sheet, observed, case, observation, finding)
     if probe and (sentence := wrong_device(probe)):
         return Verdict(exercise.name, passed=False, kind="device", sentence=sentence)
-    copied = any(is_copy(exercise, observation) for _, observation in observed)
-    return Verdict(exercise.name, passed=True, copied=copied)
+    return Verdict(exercise.name, passed=True, copied=source == COPIED)
 
 
-def _name(exercise, observed, answers, case, observation, finding):
+def _verdict_on(sheet, observed, case, observation, finding):
     """The verdict for a finding, with the misconception that explains it if there is one."""
+    exercise = sheet.exercise
     verdict = Verdict(
         exercise.name,
         passed=False,
@@ -74,7 +57,7 @@ def _name(exercise, observed, answers, case, observation, finding):
     )
     if finding.kind in ("unimplemented", "timeout"):
         return verdict
-    misconception = _explain(exercise, observed, answers, case)
+    misconception = _explain(sheet, observed, case)
     if misconception is None:
         return verdict
     return replace(
@@ -87,17 +70,17 @@ def _name(exercise, observed, answers, case, observation, finding):
     )
 
 
-def _explain(exercise, observed, answers, failing):
+def _explain(sheet, observed, failing):
     """The misconception whose observations agree with the student's on every case.
 
     Only cases in the dtype of the failing one count: where a wrong answer under- or overflows, it
     does so differently in each dtype. An agreement with gradients is worth more than one without.
     """
-    dtype = failing.facts["dtype"]
+    exercise, dtype = sheet.exercise, failing.facts["dtype"]
     rtol = exercise.rtol[dtype]
     pairs = [(case, seen) for case, seen in observed if case.facts["dtype"] == dtype]
     values_agree = functools.partial(agree, rtol=rtol, with_gradients=False)
-    right, wrong = answers.right, answers.wrong
+    right, wrong = sheet.right, sheet.wrong
     # Each wrong answer runs until the first case on which it differs from the student's.
     for m in exercise.misconceptions:
         if all(agree(seen, wrong(m, case), rtol) for case, seen in pairs):

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import os
+from collections.abc import Iterable
 from functools import cache
 
 from nbjudge.asking.exercise import Exercise
@@ -11,10 +12,25 @@ from nbjudge.inside.observe import Observation
 
 # A function with fewer lines in its body is written the same way by chance.
 SHORTEST_COPY = 3
+BORROWED, COPIED, OWN = "borrowed", "copied", "own"
 
 
-def is_borrowed(exercise: Exercise, observation: Observation) -> bool:
-    """Whether code of the reference's package ran, or the reference's source was executed."""
+def provenance(exercise: Exercise, observed: Iterable[Observation]) -> str:
+    """Where an answer came from, whatever it gave.
+
+    Returns:
+        `BORROWED`: code of the reference's package ran, or the reference's source was executed.
+        `COPIED`: the function is the reference word for word, names of variables included.
+        `OWN`: neither.
+
+    """
+    observed = list(observed)
+    if any(_is_borrowed(exercise, observation) for observation in observed):
+        return BORROWED
+    return COPIED if any(_is_copy(exercise, observation) for observation in observed) else OWN
+
+
+def _is_borrowed(exercise, observation):
     package, allowed = _package(exercise.reference.__module__), set(_files(exercise.may_use))
     if inspect.unwrap(exercise.reference) is not exercise.reference:
         # What checks the arguments is wrapped around the reference, and no part of the answer.
@@ -25,8 +41,7 @@ def is_borrowed(exercise: Exercise, observation: Observation) -> bool:
     return any(code.fingerprint == mark and not code.handwritten for code in observation.code)
 
 
-def is_copy(exercise: Exercise, observation: Observation) -> bool:
-    """Whether the function is the reference word for word, names of variables included."""
+def _is_copy(exercise, observation):
     if all(code.fingerprint != _mark(exercise) for code in observation.code):
         return False
     body = inspect.getsource(exercise.reference).rpartition('"""')[2]

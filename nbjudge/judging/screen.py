@@ -6,9 +6,10 @@ import io
 import textwrap
 
 from nbjudge.asking.exercise import Exercise
-from nbjudge.inside.observe import observe, tensors
+from nbjudge.inside.observe import tensors
 from nbjudge.judging.compare import skeleton
 from nbjudge.judging.judge import Observed
+from nbjudge.judging.sheet import Sheet
 from nbjudge.judging.verdict import Verdict
 
 # nbgrader's validator cuts lines at 87 characters.
@@ -60,20 +61,19 @@ def as_html(exercise: Exercise, verdict: Verdict, cases: int, picture: str = "")
     )
 
 
-def draw(exercise: Exercise, observed: Observed) -> str:
+def draw(sheet: Sheet, observed: Observed) -> str:
     """The exercise's picture of these observations as an HTML image, if there is one to draw."""
-    if exercise.picture is None:
+    picture = sheet.exercise.picture
+    if picture is None:
         return ""
-    triples = [
-        (case, seen.value, observe(exercise.reference, case).value) for case, seen in observed
-    ]
+    triples = [(case, seen.value, sheet.right(case).value) for case, seen in observed]
     triples = [triple for triple in triples if _same_form(*triple[1:])]
     if not triples:
         return ""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 3.0), dpi=100, layout="constrained")
-    description = exercise.picture(figure.subplots(), triples)
+    description = picture(figure.subplots(), triples)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     data = base64.b64encode(buffer.getvalue()).decode()

@@ -221,9 +221,9 @@ def _gradebook(course, assignment):
         for student, cell, automatic, manual, extra, needed in rows:
             score = automatic if manual is None else manual
             if score is not None:
-                scores[student][_name(cell)] = score + (extra or 0.0)
+                scores[student][_exercise_of(cell)] = score + (extra or 0.0)
             if needed:
-                waiting[student].append(_name(cell))
+                waiting[student].append(_exercise_of(cell))
     return scores, waiting
 
 
@@ -236,7 +236,7 @@ def _nbgrader(cell):
     return cell["metadata"].get("nbgrader", {})
 
 
-def _name(grade_id):
+def _exercise_of(grade_id):
     """Cells of one exercise are called `NAME-solution` and `NAME-check`."""
     return grade_id.removesuffix("-check").removesuffix("-solution")
 
@@ -244,14 +244,15 @@ def _name(grade_id):
 def _graded_cells(cells):
     for cell in cells:
         if _nbgrader(cell).get("grade") or _nbgrader(cell).get("task"):
-            yield _name(_nbgrader(cell)["grade_id"]), cell["cell_type"], _nbgrader(cell)["points"]
+            about = _nbgrader(cell)
+            yield _exercise_of(about["grade_id"]), cell["cell_type"], about["points"]
 
 
 def _verdicts(cells, checks):
     """Exercise → verdict. Only the checks' cells count: a student can print into any other."""
     found = {}
     for cell in cells:
-        name = _name(_nbgrader(cell).get("grade_id", ""))
+        name = _exercise_of(_nbgrader(cell).get("grade_id", ""))
         if cell["cell_type"] == "code" and _nbgrader(cell).get("grade") and name in checks:
             for output in cell["outputs"]:
                 if verdict := output.get("data", {}).get(VERDICT_MIME):
@@ -268,7 +269,7 @@ def _verdicts(cells, checks):
 def _answers(cells):
     """Exercise → source of the cell that answers it."""
     return {
-        _name(_nbgrader(cell)["grade_id"]): "".join(cell["source"])
+        _exercise_of(_nbgrader(cell)["grade_id"]): "".join(cell["source"])
         for cell in cells
         if cell["cell_type"] == "code" and _nbgrader(cell).get("solution")
     }

@@ -108,13 +108,13 @@ class Kernel:
 
     def _wait_until_ready(self):
         end = time.monotonic() + STARTUP_SECONDS
-        while not self._answers(self._client.kernel_info()):
+        while not self._is_answered(self._client.kernel_info()):
             if not self._manager.is_alive():
                 raise RuntimeError("the kernel died before it was ready")
             if time.monotonic() > end:
                 raise RuntimeError(f"the kernel was not ready within {STARTUP_SECONDS:g} seconds")
 
-    def _answers(self, request):
+    def _is_answered(self, request):
         """Whether a request is answered, and announced to those who hear the kernel's outputs."""
         replied = idle = False
         end = time.monotonic() + 1

@@ -126,7 +126,7 @@ def collect(
             except OSError as error:
                 problem = f"cannot be written to {folder}: {error.strerror}"
                 done.append(Collected(handed.student, problem, good=False))
-            _name(gradebook, handed)
+            _keep_name(gradebook, handed)
     return done
 
 
@@ -321,7 +321,7 @@ def _read(path):
         return read_file(path, NOTEBOOK_LIMIT)
 
 
-def _name(gradebook, handed):
+def _keep_name(gradebook, handed):
     """Numbers alone tell nobody whose grade it is; a name from a roster stays."""
     known = None
     with suppress(MissingEntry):

@@ -1,0 +1,39 @@
+"""The answer sheet: what the right answer and the wrong ones on record give, case by case."""
+
+from dataclasses import dataclass, field
+
+from nbjudge.asking.exercise import Exercise, Misconception
+from nbjudge.inside.case import Case
+from nbjudge.inside.observe import Observation, observe
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """What is known of an exercise before anybody answers it.
+
+    Whoever judges reads observations here and runs nothing. Each is made when it is first read,
+    and once for all who are judged on the same cases: an answer may train a model, and a class has
+    hundreds of submissions.
+
+    Args:
+        exercise: whose answers these are.
+
+    """
+
+    exercise: Exercise
+    # Cases and misconceptions are told apart by identity: those of a task stay the same.
+    _right: dict[Case, Observation] = field(default_factory=dict, init=False)
+    _wrong: dict[tuple[Misconception, Case], Observation] = field(default_factory=dict, init=False)
+
+    def right(self, case: Case) -> Observation:
+        """What the reference gives on a case."""
+        if case not in self._right:
+            self._right[case] = observe(self.exercise.reference, case)
+        return self._right[case]
+
+    def wrong(self, misconception: Misconception, case: Case) -> Observation:
+        """What a wrong answer on record gives on a case."""
+        key = misconception, case
+        if key not in self._wrong:
+            self._wrong[key] = observe(misconception.implementation, case)
+        return self._wrong[key]
