@@ -1,6 +1,5 @@
 """Hostile submissions whose files are the attack, or only strange; see `hostile` for the fields."""
 
-import copy
 import json
 import os
 import subprocess
@@ -445,8 +444,7 @@ def _quadratic_text(course, path, notebook):
 @_files((1.0, None), slow=True)
 def _60000_cells(course, path, notebook):
     cell = nbformat.v4.new_markdown_cell("x")
-    for number in range(60_000):
-        notebook.cells.append(copy.copy(cell) | {"id": f"x{number}"})
+    notebook.cells += [nbformat.from_dict({**cell, "id": f"x{n}"}) for n in range(60_000)]
 
 
 @_files((1.0, None), slow=True)
