@@ -41,11 +41,14 @@ HEADER = "import itertools\nimport math\n\nimport torch\nimport torch.nn.functio
 def pytest_collection_modifyitems(items):
     """With `--dist loadgroup`: one process for a file, whose tests may share a fixture.
 
-    The checks are half of all the work and share nothing, so they go to whoever is free.
+    The checks are half of all the work; they share what is known of an exercise, and no more.
     """
     for item in items:
-        if item.path.name != "test_checks.py":
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+        group = item.path.name
+        if group == "test_checks.py":
+            exercise = getattr(item, "callspec", None) and item.callspec.params.get("exercise")
+            group += f", {exercise.name}" if exercise else ""
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

@@ -5,31 +5,29 @@ import functools
 import importlib
 import inspect
 import math
-import sys
 import threading
 import types
 
 import pytest
+import record
 import torch
-from conftest import EXERCISES, RIGHT
+from conftest import EXERCISES, EXERCISES_OF, RIGHT, TOPICS
 
 from dgm_utils import iwae
 from dgm_utils.exercises.iwae import EXERCISES as IWAE
 from dgm_utils.models.densities import log_mean_exp
 from nbjudge.asking.draw import Draw
-from nbjudge.asking.task import make_task
 from nbjudge.check import run
 from nbjudge.demo import source_as
 from nbjudge.errors import UserError
 from nbjudge.inside.case import Case
-from nbjudge.inside.observe import observe, tensors
+from nbjudge.inside.observe import observe, observe_task, tensors
 from nbjudge.judging.judge import judge
-from nbjudge.judging.sheet import Sheet
 
 IWAE_BOUND = next(exercise for exercise in IWAE if exercise.name == "iwae_bound")
 
 # The students', and two as a course's secret makes them: any number below 2**63.
-SEEDS = (0, 3_872_982_626_502_034_966, 2**63 - 1)
+SEEDS = (*record.SEEDS, 2**63 - 1)
 
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
 each_right = pytest.mark.parametrize(
@@ -70,22 +68,27 @@ def held_by(arg):
     return tensors(arg)
 
 
-def whole_package():
-    return tuple(name for name in sys.modules if name.startswith("dgm_utils."))
+def verdict_on(exercise, function, seed=0, dtype=None, may_use_all=False):
+    """As of `run`, on the process's one task of this exercise and seed, or its part in one dtype.
 
-
-def in_one_dtype(exercise, dtype):
-    return dataclasses.replace(exercise, rtol={dtype: exercise.rtol[dtype]})
+    So the reference and the wrong answers on record are observed once for all functions. One that
+    may use all of the package is not asked whose code ran.
+    """
+    parts = record.in_one_dtype(exercise.name, dtype, seed) if dtype else None
+    task, sheet = parts or record.in_both_dtypes(exercise.name, seed)
+    observations, probe = observe_task(function, task)
+    if may_use_all:
+        observations = [dataclasses.replace(seen, files=frozenset()) for seen in observations]
+    return judge(sheet, list(zip(task.cases, observations, strict=False)), probe)
 
 
 @each_exercise
 def test_a_hand_written_copy_of_the_reference_passes(exercise, written):
     module = inspect.getmodule(inspect.unwrap(exercise.reference))
     copy = written(inspect.getsource(module), exercise.name)
-    # The copied module leans on others of the package, which is not what is asked about here.
-    lenient = dataclasses.replace(exercise, may_use=whole_package())
     for seed in SEEDS:
-        _, verdict = run(lenient, copy, seed)
+        # The copied module leans on others of the package, which is not what is asked about here.
+        verdict = verdict_on(exercise, copy, seed, may_use_all=True)
         assert verdict.passed, verdict
 
 
@@ -97,7 +100,7 @@ def test_there_are_three_other_right_answers(exercise):
 @each_right
 def test_a_right_answer_passes(exercise, answer):
     for seed in SEEDS:
-        _, verdict = run(exercise, answer, seed)
+        verdict = verdict_on(exercise, answer, seed)
         assert verdict.passed, verdict
 
 
@@ -107,14 +110,24 @@ def test_there_are_five_misconceptions(exercise):
 
 
 @each_misconception
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("dtype", record.DTYPES, ids=["float64", "float32"])
 def test_a_misconception_fails_and_is_named(exercise, misconception, dtype, written):
     wrong = written(source_as(exercise.name, misconception.implementation), exercise.name)
-    for seed in SEEDS[:2]:
-        _, verdict = run(in_one_dtype(exercise, dtype), wrong, seed)
+    on_record = record.kept_of(exercise).get(misconception.name)
+    assert on_record, "python tests/record.py --write records it"
+    for seed in record.SEEDS:
+        verdict = verdict_on(exercise, wrong, seed, dtype)
         assert not verdict.passed
         assert verdict.misconception == misconception.name
         assert "{" not in verdict.sentence
+        changed = record.differences(on_record[record.key(dtype, seed)], record.entry(verdict))
+        assert not changed, "\n".join(changed)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_nothing_else_is_on_record(topic):
+    now = {e.name: {m.name for m in e.misconceptions} for e in EXERCISES_OF[topic]}
+    assert {name: set(wrong) for name, wrong in record.kept(topic).items()} == now
 
 
 @pytest.mark.parametrize(
@@ -125,7 +138,7 @@ def test_a_misconception_fails_and_is_named(exercise, misconception, dtype, writ
 )
 def test_in_a_class_an_answer_is_judged_as_if_alone(exercise):
     """All are judged on the same cases: what one gave is not held against the next."""
-    task, sheet = make_task(exercise, seed=5_855_543_267_441_242_937), Sheet(exercise)
+    task, sheet = record.in_both_dtypes(exercise.name, SEEDS[1])
     class_ = [[(case, observe(f, case)) for case in task.cases] for f in RIGHT[exercise.name]]
     for observed in (*class_, *reversed(class_)):
         verdict = judge(sheet, observed)
@@ -149,15 +162,15 @@ def test_a_constant_does_not_pass(exercise):
             return on_tensors(lambda t: fill(t.double()).to(t.dtype), shaped)
 
         # The reference only lends its shape, so that nothing but the numbers is wrong.
-        lenient = dataclasses.replace(exercise, may_use=whole_package())
-        assert not run(lenient, constant)[1].passed
+        assert not verdict_on(exercise, constant, may_use_all=True).passed
 
 
 @each_exercise
 def test_a_right_answer_without_gradient_does_not_pass(exercise):
     answer = RIGHT[exercise.name][0]
-    if any(case.wrt for case in exercise.cases(Draw(0))):
-        _, verdict = run(exercise, lambda *args: on_tensors(torch.detach, answer(*args)))
+    task, _ = record.in_both_dtypes(exercise.name, SEEDS[0])
+    if any(case.wrt for case in task.cases):
+        verdict = verdict_on(exercise, lambda *args: on_tensors(torch.detach, answer(*args)))
         assert verdict.kind in ("no gradient", "misconception")
         assert not verdict.passed
 
@@ -177,8 +190,9 @@ def test_seeds_give_other_sizes_and_numbers(exercise):
 
 @each_exercise
 def test_arguments_are_left_as_they_were(exercise):
-    for case in exercise.cases(Draw(0)):
-        assert observe(exercise.reference, case).changed == ()
+    task, sheet = record.in_both_dtypes(exercise.name, SEEDS[0])
+    for case in task.cases:
+        assert sheet.right(case).changed == ()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
