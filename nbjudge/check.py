@@ -1,6 +1,5 @@
 """`check(function)`: both halves of a check, side by side in the student's kernel."""
 
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -10,6 +9,7 @@ import torch
 
 from nbjudge.asking.exercise import Exercise
 from nbjudge.asking.task import make_task
+from nbjudge.course.declared import declared, device
 from nbjudge.errors import UserError
 from nbjudge.inside.neutral import neutral_state
 from nbjudge.inside.observe import observe_task, prepare_torch
@@ -160,15 +160,15 @@ def _run(sheet, function, seed):
 
 
 def devices():
-    """The CPU, and the card where there is one; `DGM_DEVICE` names a single one instead."""
-    chosen = os.environ.get("DGM_DEVICE")
+    """The CPU, and the card where there is one; the environment may name a single one instead."""
+    chosen = device()
     if not chosen:
         return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     try:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"DGM_DEVICE is {chosen!r}, which torch cannot use here; unset it or use 'cpu'"
+            f"{declared().device} is {chosen!r}, which torch cannot use here; unset it or use 'cpu'"
         ) from error
     return [chosen]
 

@@ -14,7 +14,7 @@ _INSTEAD = "\N{REPLACEMENT CHARACTER}"
 
 
 class UserError(Exception):
-    """Something that whoever runs `dgm` can mend; the message is one line that says how."""
+    """Something that whoever runs the command can mend; the message is one line that says how."""
 
 
 def in_one_line(error: BaseException) -> str:

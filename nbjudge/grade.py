@@ -19,6 +19,7 @@ from nbformat import NotebookNode
 from nbgrader.api import MissingEntry
 from nbgrader.converters import Autograde
 
+from nbjudge.course.declared import declared
 from nbjudge.course.files import as_text, kept_folder, read_notebook, remove_halves, write_whole
 from nbjudge.course.folder import Course, CourseError, NotConverted
 from nbjudge.course.gradebook import ANSWERS, grades_of, opened_once, waiting_of
@@ -198,7 +199,7 @@ def _connected(cluster):
     try:
         from distributed import Client
     except ImportError:
-        raise CourseError("--cluster needs Dask: pip install dgm_utils[cluster]") from None
+        raise CourseError(f"--cluster needs Dask: {declared().cluster}") from None
     try:
         client = Client(cluster, timeout=10)
     except (OSError, ValueError) as error:

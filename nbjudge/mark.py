@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import importlib
-import os
 import sys
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from nbformat import NotebookNode, from_dict
 from nbjudge.asking.exercise import Exercise
 from nbjudge.asking.task import make_task
 from nbjudge.check import devices
+from nbjudge.course.declared import device
 from nbjudge.course.seeds import case_seed
 from nbjudge.inside import wire
 from nbjudge.inside.code import code_in
@@ -51,15 +51,15 @@ class Marker:
 
     def __init__(self, source: Path, secret: bytes = b""):
         notebook = nbformat.read(source, as_version=4)
-        self._module = _module_of_check(notebook, source)
-        module = importlib.import_module(self._module)
-        checker = module.check
-        self._exercises: dict[str, Exercise] = checker.exercises
-        self._may_import = checker.may_import
+        self._module = _module_of_check(notebook)
+        checker = importlib.import_module(self._module).check if self._module else None
+        self._exercises: dict[str, Exercise] = checker.exercises if checker else {}
+        self._may_import = checker.may_import if checker else ()
         # What a result depends on beside the submission.
-        modules = {self._module, *(e.reference.__module__ for e in self._exercises.values())}
+        modules = {e.reference.__module__ for e in self._exercises.values()}
+        modules |= {self._module} if self._module else set()
         files = [source, *(Path(sys.modules[name].__file__) for name in sorted(modules))]
-        parts = [secret, *(file.read_bytes() for file in files)]
+        parts = [secret, VERDICT_MIME.encode(), *(file.read_bytes() for file in files)]
         self.version = hashlib.sha256(b"".join(parts)).digest()
         wanted = {check for cell in notebook.cells for check in _checks(cell)}
         self._tasks = {
@@ -165,9 +165,15 @@ class Marker:
             yield from_dict({"output_type": "error", **about})
 
 
+def exercises_of(source: Path) -> tuple[Exercise, ...]:
+    """What the checks of an instructor's notebook ask; nothing if it has none."""
+    module = _module_of_check(nbformat.read(source, as_version=4))
+    return tuple(importlib.import_module(module).check.exercises.values()) if module else ()
+
+
 def graded_on() -> list[str]:
-    """The device that `DGM_DEVICE` names, or the CPU: a card is not in the sandbox unasked."""
-    return devices() if os.environ.get("DGM_DEVICE") else ["cpu"]
+    """The device that the environment names, or the CPU: a card is not in the sandbox unasked."""
+    return devices() if device() else ["cpu"]
 
 
 def _is_record(output):
@@ -200,12 +206,13 @@ def _no_verdict(name, reason):
     )
 
 
-def _module_of_check(notebook, source):
+def _module_of_check(notebook):
+    """Where a notebook imports `check` from; nothing if it does not."""
     for cell in notebook.cells:
         for node in ast.walk(_parsed(cell)):
             if isinstance(node, ast.ImportFrom) and "check" in [name.name for name in node.names]:
                 return node.module
-    raise ValueError(f"no cell of {source} imports `check`")
+    return ""
 
 
 def _checks(cell) -> list[tuple[str, int]]:

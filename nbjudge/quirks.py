@@ -1,10 +1,10 @@
 """nbgrader's ways with files and times, made safe for what students hand in.
 
-`nbgrader_config.py` and `dgm` call `apply`, so that `nbgrader`, formgrader and `dgm` all have it:
+`nbgrader_config.py` and the command call `apply`, so that `nbgrader`, formgrader and `nbjudge` all have it:
 
 - Times are read by `read_time`: nbgrader takes `+0200` for 200 seconds, and CEST for UTC.
 - A timestamp is a small regular file: nbgrader waits for ever for a pipe of that name.
-- A course folder such as `DGM [2026]`, or a student's id, is no pattern: only `*` is.
+- A course folder such as `Physics [2026]`, or a student's id, is no pattern: only `*` is.
 - Of a submission's other files, regular ones up to a limit are copied to what is graded; but none
   that Python would import there, in a notebook that an instructor runs, in place of its own.
 - The gradebook is asked less often; see `course.gradebook`.
@@ -90,7 +90,7 @@ def _existing_timestamp(self, dest_path):
 
 def _submitted_timestamp(self, assignment_id, student_id):
     path = self.coursedir.format_path(self.coursedir.submitted_directory, student_id, assignment_id)
-    # Formgrader lists all submissions, and none may end that; `dgm grade` says what is wrong.
+    # Formgrader lists all submissions, and none may end that; `nbjudge grade` says what is wrong.
     with contextlib.suppress(SubmissionError):
         return timestamp(Path(path))
 

@@ -1,7 +1,7 @@
 """How nbgrader executes and marks a submission: in the sandbox, with verdicts from outside.
 
 `nbgrader_config.py` puts `ExecuteAndMark` in the place of nbgrader's own `Execute`, so that
-`nbgrader autograde`, formgrader's button and `dgm grade` take the same road.
+`nbgrader autograde`, formgrader's button and `nbjudge grade` take the same road.
 """
 
 import atexit

@@ -102,7 +102,7 @@ class Graded:
                 self.code = lab.end(signal.SIGTERM)
                 time.sleep(0.5)
                 self.survivors = running(self.kept)
-                self.left = [path.name for path in lab.temporary.glob("dgm-*")]
+                self.left = [path.name for path in lab.temporary.glob("nbj-*")]
             # Eve handed in no notebook.
             assert dgm.wait(60) == 1
         finally:

@@ -270,7 +270,7 @@ def test_nothing_acts_in_what_is_stored(course):
         "text/html",
         "text/markdown",
         "text/plain",
-        "application/vnd.dgm.verdict+json",
+        "application/vnd.nbjudge.verdict+json",
     }
 
 

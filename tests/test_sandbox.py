@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import importlib
-import importlib.metadata
 import inspect
 import json
 import os
@@ -24,6 +23,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import EXERCISES_OF, JAILED, ROOT, TOPICS, needs_sandbox
+from jupyter_client.provisioning import KernelProvisionerFactory
 
 from dgm_utils import iwae
 from nbjudge.mark import Marker
@@ -190,7 +190,7 @@ def test_neither_the_machine_nor_other_processes_are_visible(box):
                 pass
         # Threads that C libraries started are known to the system only.
         threads = list(range(1, max(t.native_id for t in threading.enumerate()) + 5))
-        folders = {{name: os.listdir(name) for name in ("/proc", "/home", "/run", "/run/dgm")}}
+        folders = {{name: os.listdir(name) for name in ("/proc", "/home", "/run", "/run/nbjudge")}}
         print(json.dumps([paths, alive, threads, os.getpid(), os.getppid(), folders]))
         """,
     )
@@ -198,7 +198,7 @@ def test_neither_the_machine_nor_other_processes_are_visible(box):
     # Threads answer to a signal too, and those of process 1 are the only ones.
     assert (paths, pid, parent) == ([], 1, 0)
     assert set(alive) <= set(threads)
-    assert folders == {"/proc": [], "/home": ["student"], "/run": ["dgm"], "/run/dgm": []}
+    assert folders == {"/proc": [], "/home": ["student"], "/run": ["nbjudge"], "/run/nbjudge": []}
 
 
 def test_the_environment_is_scrubbed(box):
@@ -649,7 +649,7 @@ def ask_for_a_kernel(box, name):
     (box.folder / "kernels" / name).mkdir()
     ports = {f"{n}_port": i for i, n in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)}
     made = {**ports, "transport": "ipc", "ip": "k", "key": "k", "signature_scheme": "hmac-sha256"}
-    request = {"folder": f"/run/dgm/{name}", "connection": made, "limits": sandbox.LIMITS}
+    request = {"folder": f"/run/nbjudge/{name}", "connection": made, "limits": sandbox.LIMITS}
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(box.folder / "kernels" / "zygote"))
     return client, json.dumps(request).encode() + b"\n"
@@ -824,15 +824,13 @@ def test_without_bubblewrap_the_message_says_what_to_install(monkeypatch):
 
 
 def test_jupyter_finds_the_provisioner():
-    (found,) = importlib.metadata.entry_points(
-        group="jupyter_client.kernel_provisioners", name="dgm-sandbox"
-    )
+    found = KernelProvisionerFactory.provisioners["nbjudge-sandbox"]
     assert found.load() is SandboxProvisioner
 
 
 def test_what_killed_owners_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folders = {name: tmp_path / f"dgm-{name}" for name in ("half", "empty", "in-use", "own")}
+    folders = {name: tmp_path / f"nbj-{name}" for name in ("half", "empty", "in-use", "own")}
     for folder in folders.values():
         folder.mkdir()
     for name in ("half", "in-use"):
@@ -844,7 +842,7 @@ def test_what_killed_owners_left_is_removed_and_nothing_else(tmp_path, monkeypat
         fcntl.flock(lock, fcntl.LOCK_EX)
         sandbox._sweep()
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dgm-in-use", "dgm-own"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nbj-in-use", "nbj-own"]
     assert (folders["in-use"] / "course").is_dir()
 
 
@@ -857,28 +855,28 @@ def test_nothing_is_removed_through_a_link(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     # The folder itself, its lock, and what lies in it.
-    (folder / "dgm-whole").symlink_to(kept / "whole")
+    (folder / "nbj-whole").symlink_to(kept / "whole")
     for name in ("lock", "inner", "fifo"):
-        (folder / f"dgm-{name}").mkdir()
-    (folder / "dgm-lock" / "lock").symlink_to(kept / "lock" / "notes")
-    (folder / "dgm-inner" / "lock").touch()
-    (folder / "dgm-inner" / "course").symlink_to(kept / "inner")
-    (folder / "dgm-inner" / "tasks").symlink_to(kept / "inner" / "notes")
-    os.mkfifo(folder / "dgm-fifo" / "lock")
+        (folder / f"nbj-{name}").mkdir()
+    (folder / "nbj-lock" / "lock").symlink_to(kept / "lock" / "notes")
+    (folder / "nbj-inner" / "lock").touch()
+    (folder / "nbj-inner" / "course").symlink_to(kept / "inner")
+    (folder / "nbj-inner" / "tasks").symlink_to(kept / "inner" / "notes")
+    os.mkfifo(folder / "nbj-fifo" / "lock")
     before = sorted(kept.rglob("*"))
 
     sandbox._sweep()
 
     assert sorted(kept.rglob("*")) == before
-    assert not (folder / "dgm-inner").exists()
-    assert (folder / "dgm-whole").is_symlink() and (folder / "dgm-lock" / "lock").is_symlink()
+    assert not (folder / "nbj-inner").exists()
+    assert (folder / "nbj-whole").is_symlink() and (folder / "nbj-lock" / "lock").is_symlink()
 
 
 def test_another_user_s_folder_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("empty", "full"):
-        (tmp_path / f"dgm-{name}").mkdir()
-    (tmp_path / "dgm-full" / "lock").touch()
+        (tmp_path / f"nbj-{name}").mkdir()
+    (tmp_path / "nbj-full" / "lock").touch()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     sandbox._sweep()
     assert len(list(tmp_path.iterdir())) == 2

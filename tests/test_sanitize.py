@@ -193,7 +193,7 @@ def test_a_raw_cell_is_a_text_or_what_is_left_of_it():
 
 
 def test_a_verdict_is_kept_in_a_graded_check_only():
-    data = {"application/vnd.dgm.verdict+json": {"passed": True}, "text/plain": "x"}
+    data = {"application/vnd.nbjudge.verdict+json": {"passed": True}, "text/plain": "x"}
     about = {"grade_id": "f-check", "grade": True, "points": 1, "solution": False, "evil": "x"}
     cells = [
         new_code_cell("1", outputs=[new_output("display_data", data=data)], metadata=metadata)

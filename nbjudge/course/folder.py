@@ -23,6 +23,7 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 from traitlets.config.loader import Config, PyFileConfigLoader
 
+from nbjudge.course.declared import command, declared
 from nbjudge.course.gradebook import answers_path, note_version
 from nbjudge.errors import UserError, in_one_line
 
@@ -72,7 +73,9 @@ class Course:
         start = Path(start).resolve()
         found = [folder for folder in (start, *start.parents) if (folder / CONFIG).is_file()]
         if not found:
-            raise CourseError(f"no {CONFIG} in {start} or above it: run dgm in the course folder")
+            raise CourseError(
+                f"no {CONFIG} in {start} or above it: run {command()} in the course folder"
+            )
         self.root = found[0]
         if special := sorted(set(_SPECIAL) & set(str(self.root))):
             raise CourseError(
@@ -158,7 +161,7 @@ class Course:
             raise CourseError(f"no gradebook at {self.gradebook}: {reason}") from None
         with connection:
             # Ends with the connection, and so also with a process that is killed.
-            connection.execute(text("SELECT pg_advisory_lock(hashtext('dgm enter'))"))
+            connection.execute(text("SELECT pg_advisory_lock(hashtext('nbjudge enter'))"))
             yield
 
     def _is_entered(self, assignment):
@@ -222,7 +225,7 @@ class Course:
             f"{'; '.join(changes)}; but the gradebook has grades of {graded} students for the old "
             "cells. Put the old cells back, or give the new version a name of its own, or forget "
             f"the grades, those given by hand too (`nbgrader db assignment remove {assignment} "
-            "--force`), then release and grade again: see docs/instructors.md"
+            f"--force`), then release and grade again: see {declared().manual}"
         )
 
     def submissions(self, assignment: str) -> list[str]:

@@ -18,8 +18,8 @@ os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 
 def on_a_card() -> bool:
-    """Whether `DGM_DEVICE` names a card: then nothing may touch it before a kernel is forked."""
-    return os.environ.get("DGM_DEVICE", "").startswith("cuda")
+    """Whether checks run on a card: then nothing may touch it before a kernel is forked."""
+    return os.environ.get("NBJUDGE_DEVICE", "").startswith("cuda")
 
 
 def outlive() -> None:

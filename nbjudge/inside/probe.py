@@ -12,7 +12,7 @@ from collections.abc import Iterator
 # How a process ends that has seen something.
 SEEN = 3
 # What the sandbox is made of itself.
-_OWN = ("/course", "/dev", "/proc", "/run/dgm", "/sys", "/tasks")
+_OWN = ("/course", "/dev", "/proc", "/run/nbjudge", "/sys", "/tasks")
 # Large, and never a place for a course.
 _SKIPPED = {"__pycache__", "doc", "icons", "include", "locale", "man", "node_modules", "zoneinfo"}
 # Packages of Python; none has another's modules in it.

@@ -30,7 +30,7 @@ from nbjudge.inside.observe import (
     tensors,
 )
 
-OBSERVED_MIME = "application/vnd.dgm.observed+json"
+OBSERVED_MIME = "application/vnd.nbjudge.observed+json"
 # Of one check's observations: characters, of which the largest right ones have 3 million; what
 # separates one thing from the next, of which they have 2,000.
 SIZE_LIMIT = 16_000_000

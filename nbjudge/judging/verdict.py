@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 # The verdict as data, beside what the student reads: the grader's report counts these.
-VERDICT_MIME = "application/vnd.dgm.verdict+json"
+VERDICT_MIME = "application/vnd.nbjudge.verdict+json"
 
 
 @dataclass(frozen=True)

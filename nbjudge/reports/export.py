@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nbgrader.api import Student
 
+from nbjudge.course.declared import command
 from nbjudge.course.files import write_whole
 from nbjudge.course.folder import Course, CourseError
 from nbjudge.reports.late import settle, unclear
@@ -92,7 +93,8 @@ def grades(course: Course, assignment: str) -> tuple[list[Grade], float]:
         elif s.student in untimed:
             remark = untimed[s.student]
         elif s.graded and (points := s.points(parts)) is None:
-            remark = f"not in the gradebook: run `dgm grade {assignment} --student {s.student}`"
+            again = f"{command()} grade {assignment} --student {s.student}"
+            remark = f"not in the gradebook: run `{again}`"
             more = []
         found.append(
             Grade(

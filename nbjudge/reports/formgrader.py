@@ -14,7 +14,7 @@ from tornado.web import HTTPError
 _POLICY = "Content-Security-Policy"
 # Of what is no page: data for the pages' programs, and files that students handed in.
 _INERT = "default-src 'none'; sandbox"
-_EXPORTER = "dgm_page_exporter"
+_EXPORTER = "nbjudge_page_exporter"
 
 
 def guard() -> None:

@@ -28,7 +28,7 @@ TEXT_LIMIT = 200_000
 NOTEBOOK_LIMIT = 2_000_000
 
 # What the marker wrote for the report, beside what is read.
-_OURS = re.compile(r"application/vnd\.dgm\.[\w.-]+\+json")
+_OURS = re.compile(r"application/vnd\.nbjudge\.[\w.-]+\+json")
 _NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 # Of nbgrader's own metadata of a cell: what each must be.
 _NBGRADER = {

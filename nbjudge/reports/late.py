@@ -2,7 +2,7 @@
 
 nbgrader computes a penalty while it autogrades, from the points that are there by then. Those for
 the written tasks come later, and a due date or a timestamp may be put right later still. So
-`dgm export` and `dgm feedback` compute all penalties of an assignment again.
+`nbjudge export` and `nbjudge feedback` compute all penalties of an assignment again.
 """
 
 import math

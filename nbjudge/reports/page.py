@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from nbjudge.course.declared import command
 from nbjudge.course.results import MANUAL
 from nbjudge.errors import readable
 from nbjudge.reports.alike import alike_pairs
@@ -31,6 +32,7 @@ def render(assignment, layout, submissions) -> str:
     waiting = sum(s.result.state == MANUAL if s.waiting is None else len(s.waiting) for s in graded)
     return _TEMPLATE.render(
         assignment=assignment,
+        command=command(),
         written_at=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
         headline=[
             (len(submissions), "submissions"),
@@ -223,7 +225,7 @@ count here.</p>
 </table></div>
 {% if without_notebook %}
 <p>Graded, but the autograded notebook is gone or broken, so that its verdicts do not count here: \
-{{ list(without_notebook) }}. Run <code>dgm grade {{ assignment }} --regrade</code>.</p>
+{{ list(without_notebook) }}. Run <code>{{ command }} grade {{ assignment }} --regrade</code>.</p>
 {% endif %}
 </section>
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nbgrader.api import Assignment, BaseCell, Grade, SubmittedAssignment, SubmittedNotebook
 
+from nbjudge.course.declared import command
 from nbjudge.course.files import read_file, write_whole
 from nbjudge.course.folder import Course, CourseError
 from nbjudge.course.results import FAILED, GRADED, MANUAL, Result
@@ -26,7 +27,7 @@ _LARGEST = 100_000_000
 
 
 def write_report(course: Course, assignment: str) -> tuple[Path, Path]:
-    """Write the page and the table on a class that `dgm grade` has graded; returns their paths.
+    """Write the page and the table on a class that `nbjudge grade` has graded; returns their paths.
 
     Raises:
         CourseError: when there is no such assignment, nobody submitted or nothing was graded.
@@ -142,7 +143,9 @@ def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submissi
                 for name, verdict in submission.verdicts.items()
             }
     if not any(s.result for s in submissions):
-        raise CourseError(f"nothing of {assignment} was graded yet: run `dgm grade {assignment}`")
+        raise CourseError(
+            f"nothing of {assignment} was graded yet: run `{command()} grade {assignment}`"
+        )
     return layout, submissions
 
 
@@ -174,10 +177,10 @@ def _read_result(course, assignment, student):
         result = Result(**json.loads(read_file(path, _LARGEST))["result"])
         _check(result)
     except FileNotFoundError:
-        return _Submission(student, None, f"not graded yet: run `dgm grade {assignment}`")
+        return _Submission(student, None, f"not graded yet: run `{command()} grade {assignment}`")
     except Exception:
         # Whatever is wrong with one record, the others are read.
-        again = f"run `dgm grade {assignment} --student {student} --regrade`"
+        again = f"run `{command()} grade {assignment} --student {student} --regrade`"
         return _Submission(student, None, f"its record cannot be read: {again}")
     return _Submission(student, result, result.reason)
 

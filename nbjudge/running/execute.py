@@ -29,7 +29,7 @@ SETTLE_SECONDS, LONGEST_SETTLING, SEARCHES = 3.0, 60.0, 8
 # Seconds that a cell has at least, however little is left.
 LEAST = 0.1
 # Where an executed notebook says what became of it; no cell can write there.
-_ABOUT = "dgm_execution"
+_ABOUT = "nbjudge_execution"
 
 
 @dataclass(frozen=True)

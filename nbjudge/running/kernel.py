@@ -4,10 +4,12 @@ import contextlib
 import resource
 import time
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
+from jupyter_client.provisioning import KernelProvisionerFactory
 from jupyter_core.utils import run_sync
 from nbformat import NotebookNode
 
@@ -25,6 +27,13 @@ STARTUP_SECONDS, JOIN_SECONDS, COMPLETE_SECONDS = 300.0, 0.2, 10.0
 SILENCE = 0.1
 # Who used less than this share of the wall time for long enough waits for something.
 IDLE_SHARE = 0.01
+_PROVISIONER = "nbjudge-sandbox"
+# Jupyter looks among what is installed, and there it would be out of date after `git pull`.
+KernelProvisionerFactory.provisioners[_PROVISIONER] = EntryPoint(
+    _PROVISIONER,
+    "nbjudge.running.provisioner:SandboxProvisioner",
+    KernelProvisionerFactory.GROUP_NAME,
+)
 
 
 class Ended(Exception):
@@ -277,14 +286,14 @@ def _manager(folder, jailed):
     context.setsockopt(zmq.LINGER, 0)
     # Messages that wait to be read take this process's memory.
     context.setsockopt(zmq.RCVHWM, 4)
-    manager = _Manager(context=context, kernel_name="dgm-sandbox")
+    manager = _Manager(context=context, kernel_name=_PROVISIONER)
     manager._kernel_spec = KernelSpec(
         argv=["zygote"],
         display_name="sandbox",
         language="python",
         metadata={
             "kernel_provisioner": {
-                "provisioner_name": "dgm-sandbox",
+                "provisioner_name": _PROVISIONER,
                 "config": {"folder": folder, "jailed": jailed, "limits": LIMITS},
             }
         },

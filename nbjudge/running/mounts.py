@@ -28,7 +28,7 @@ def arguments(
     """Bubblewrap's arguments about the file system.
 
     Args:
-        inside: path outside → path inside, for the sandbox's own; `/run/dgm` can be written to.
+        inside: path outside → path inside, for the sandbox's own; `/run/nbjudge` can be written to.
         hidden: paths that nothing inside may see.
         devices: more that are needed, those of a card; then there is a `/sys` as well.
 
@@ -59,7 +59,7 @@ def arguments(
     for path, place in covers:
         command += [] if os.path.isfile(path) else ["--remount-ro", place]
     for outer, inner in inside.items():
-        command += ["--bind" if inner == "/run/dgm" else "--ro-bind", outer, inner]
+        command += ["--bind" if inner == "/run/nbjudge" else "--ro-bind", outer, inner]
     return [*map(str, command), "--remount-ro", "/"]
 
 

@@ -1,4 +1,4 @@
-"""How Jupyter asks a sandbox for a kernel; registered as the kernel provisioner `dgm-sandbox`."""
+"""How Jupyter asks a sandbox for a kernel; `kernel` tells it of this one."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ class SandboxProvisioner(KernelProvisionerBase):
 
     async def launch_kernel(self, cmd, **kwargs):
         """Ask the zygote for a kernel."""
-        inner = "/run/dgm" if self.jailed else f"{self.folder}/kernels"
+        inner = "/run/nbjudge" if self.jailed else f"{self.folder}/kernels"
         # A kernel finds its sockets by their names alone.
         connection = {
             **self.connection_info,

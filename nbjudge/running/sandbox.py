@@ -22,6 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbjudge.course.declared import device
 from nbjudge.errors import UserError
 from nbjudge.inside.probe import SEEN
 from nbjudge.running import answers, mounts
@@ -43,9 +44,9 @@ LIMITS = {
     "file_size": GIB // 4,
 }
 STARTUP_SECONDS = 120
-_PREFIX = "dgm-"
+_PREFIX = "nbj-"
 # Bytes of a folder's path that leave enough for a kernel's socket beneath it, which has 107 in all.
-_LONGEST = 107 - len("/dgm-12345678/kernels/tmp12345678/k-1")
+_LONGEST = 107 - len("/nbj-12345678/kernels/tmp12345678/k-1")
 
 
 class SandboxError(UserError):
@@ -206,8 +207,10 @@ class _Warm:
         if jailed:
             home, hidden = "/home/student", tuple(self._hidden)
             environment = _environment("/course") | {"HOME": home, "TMPDIR": home}
-            command = _bubblewrap({kernels: "/run/dgm", course: "/course", tasks: "/tasks"}, hidden)
-            kernels, tasks = Path("/run/dgm"), "/tasks"
+            command = _bubblewrap(
+                {kernels: "/run/nbjudge", course: "/course", tasks: "/tasks"}, hidden
+            )
+            kernels, tasks = Path("/run/nbjudge"), "/tasks"
             unseen = {"places": mounts.places(hidden), "packages": sorted(self._packages)}
         command += [sys.executable, "-m", f"{_INSIDE}.warm", kernels / "zygote", tasks]
         command += ["jailed" if jailed else "free", json.dumps(unseen)]
@@ -360,9 +363,10 @@ def _place(folder, name):
 
 
 def _environment(course):
-    kept = {name: os.environ[name] for name in ("DGM_DEVICE", "LANG") if name in os.environ}
+    # Inside, the variable has the same name in every course.
+    kept = {"NBJUDGE_DEVICE": device(), "LANG": os.environ.get("LANG", "")}
     return {
-        **kept,
+        **{name: value for name, value in kept.items() if value},
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(course),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -384,7 +388,7 @@ def _bubblewrap(inside, hidden):
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
     command += ["--uid", "1000", "--gid", "1000", "--hostname", "grading"]
     devices = None
-    if os.environ.get("DGM_DEVICE", "").startswith("cuda"):
+    if device().startswith("cuda"):
         # The driver wants to know of the machine, and to name its threads in a /proc that numbers
         # them as they do themselves; for root bubblewrap covers parts of /proc, see `jail.lead`.
         devices = _card_files()

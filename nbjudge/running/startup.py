@@ -1,7 +1,7 @@
 """Start quickly: what a grading run begins before it imports anything large, and does without.
 
-`dgm`, the warm process of its sandbox, and the processes that execute notebooks each import some
-seconds' worth of modules. They do so side by side, if this module comes first.
+The command, the warm process of its sandbox, and the processes that execute notebooks each import
+some seconds' worth of modules. They do so side by side, if this module comes first.
 """
 
 import importlib

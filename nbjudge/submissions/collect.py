@@ -96,7 +96,7 @@ class CheckedExtractor(ExtractorPlugin):
 def collect(
     course: Course, assignment: str, archive: Path, replace: bool = False
 ) -> list[Collected]:
-    """Put the notebooks of an archive where `dgm grade` looks for submissions.
+    """Put the notebooks of an archive where `nbjudge grade` looks for submissions.
 
     A student without a usable notebook gets a folder as well, so that grading reports why there is
     no grade.

@@ -25,9 +25,9 @@ FILES_LIMIT = 50_000_000
 REFUSED = "not-collected.txt"
 TIMESTAMP = "timestamp.txt"
 # In the metadata of a copy that `take_in` made: what it is a copy of.
-COPY_MARK = "dgm_copy_of"
+COPY_MARK = "nbjudge_copy_of"
 # Sentences on their way from where a file is read to the note in the graded notebook.
-SAID = "dgm_said"
+SAID = "nbjudge_said"
 MOST_NOTEBOOKS = 20
 _TIMESTAMP_LIMIT = 1000
 _DEEPEST, _MOST = 20, 5_000

@@ -8,6 +8,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.coursedir import CourseDirectory
 
+from nbjudge.course.declared import command
 from nbjudge.submissions.cells import text_of
 from nbjudge.submissions.definitions import Definitions, bound, parsed
 
@@ -122,7 +123,7 @@ def read_release(path: Path) -> NotebookNode:
 
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: run `dgm release {path.stem}`")
+        raise FileNotFoundError(f"there is no {path}: run `{command()} release {path.stem}`")
     # A copy for each caller would cost more than reading it; it is looked at only.
     return _read_release(path, path.stat().st_mtime_ns)
 

@@ -1,7 +1,7 @@
 """How nbgrader sanitizes a submission: what is found is mended before anything of it is run.
 
 `nbgrader_config.py` names `before_autograde`, `SubmittedExporter` and `Mend`, so that
-`nbgrader autograde`, formgrader's button and `dgm grade` take the same road.
+`nbgrader autograde`, formgrader's button and `nbjudge grade` take the same road.
 """
 
 import functools
