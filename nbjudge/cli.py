@@ -227,6 +227,7 @@ def _report(options):
 def _feedback(options):
     from tqdm import tqdm
 
+    from nbjudge.course.files import notebooks_in
     from nbjudge.course.gradebook import waiting_of
     from nbjudge.reports.feedback import write_feedback
     from nbjudge.reports.read import without_page
@@ -237,7 +238,8 @@ def _feedback(options):
     for student, reason in failed.items():
         print(printable(f"{student}  no page: {reason}"))
     students = [s for s in students if s not in failed]
-    graded = [s for s in students if course.notebook("autograded", options.assignment, s).is_file()]
+    kept = {s: course.path("autograded", s, options.assignment) for s in students}
+    graded = [s for s in students if notebooks_in(kept[s])]
     good = True
     pages = write_feedback(course, options.assignment, graded)
     with tqdm(total=len(graded), unit="page", file=sys.stdout, disable=None, leave=False) as bar:

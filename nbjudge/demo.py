@@ -62,20 +62,26 @@ def build_class(course: Course, assignment: str, exercises: Sequence[Exercise]) 
         for name, answer in {**right, **wrong}.items():
             _cell(notebook, f"{name}-solution").source = answer
         for cell in notebook.cells:
-            if cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("grade"):
+            if _is_written(cell):
                 cell.source = WRITTEN_ANSWER
         return notebook
 
     def worth(*wrong):
         return float(sum(e.points for e in exercises if e.name not in wrong))
 
+    # What is written waits for a person.
+    right_state = MANUAL if any(map(_is_written, release.cells)) else GRADED
     first, second = exercises[0].name, exercises[-1].name
     expected = [
-        Expected(submit("instructor", source), MANUAL, worth()),
+        Expected(submit("instructor", source), right_state, worth()),
         Expected(submit("untouched", release), GRADED, 0.0),
-        Expected(submit("raises", answered({first: _raising(exercises[0])})), MANUAL, worth(first)),
         Expected(
-            submit("endless", answered({second: _endless(exercises[-1])})), MANUAL, worth(second)
+            submit("raises", answered({first: _raising(exercises[0])})), right_state, worth(first)
+        ),
+        Expected(
+            submit("endless", answered({second: _endless(exercises[-1])})),
+            right_state,
+            worth(second),
         ),
         Expected(submit("no-notebook", "This was meant to be a notebook.\n"), FAILED, None),
     ]
@@ -83,7 +89,7 @@ def build_class(course: Course, assignment: str, exercises: Sequence[Exercise]) 
         wrong = {name: source_as(name, m.implementation) for name, m in held.items()}
         student = submit(f"student-{number:02d}", answered(wrong))
         named = tuple((name, m.name) for name, m in held.items())
-        expected.append(Expected(student, MANUAL, worth(*held), named))
+        expected.append(Expected(student, right_state, worth(*held), named))
     return expected
 
 
@@ -116,6 +122,10 @@ def _raising(exercise):
 def _endless(exercise):
     arguments = inspect.signature(exercise.reference)
     return f"def {exercise.name}{arguments}:\n    while True:\n        pass"
+
+
+def _is_written(cell):
+    return cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("grade")
 
 
 def _without_markers(source):

@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +20,14 @@ from nbgrader.api import MissingEntry
 from nbgrader.converters import Autograde
 
 from nbjudge.course.declared import declared
-from nbjudge.course.files import as_text, kept_folder, read_notebook, remove_halves, write_whole
+from nbjudge.course.files import (
+    as_text,
+    kept_folder,
+    notebooks_in,
+    read_notebook,
+    remove_halves,
+    write_whole,
+)
 from nbjudge.course.folder import Course, CourseError, NotConverted
 from nbjudge.course.gradebook import ANSWERS, grades_of, opened_once, waiting_of
 from nbjudge.course.results import FAILED, GRADED, MANUAL, Result
@@ -31,9 +38,9 @@ from nbjudge.running.execute import execute_text, is_graded, wants_quiet
 from nbjudge.running.startup import begin_worker
 from nbjudge.step import EXECUTED, ExecuteAndMark, executed_path
 from nbjudge.submissions.handed_in import SubmissionError, fingerprint
-from nbjudge.submissions.intake import take_in
+from nbjudge.submissions.intake import take_all
 from nbjudge.submissions.note import mended
-from nbjudge.submissions.released import release_path
+from nbjudge.submissions.released import release_paths
 
 # Columns that hold several entries, separated by semicolons.
 _LISTS = ("misconceptions", "copies", "mended", "untouched")
@@ -76,12 +83,15 @@ def grade_class(
     with course.claimed(assignment), _Crew(jobs, cluster) as crew:
         course.api.config.ExecuteAndMark.sandbox = jailed
         grader = ExecuteAndMark(config=course.api.config).grader(course.folders, assignment)
-        crew.execute = functools.partial(
+        # What is in the sandbox here need not travel with every submission.
+        contents = grader.contents if cluster else replace(grader.contents, beside=())
+        execute = functools.partial(
             execute_text,
-            contents=grader.contents,
+            contents=contents,
             folder=None if cluster else str(grader.sandbox.folder),
             rules=grader.rules,
         )
+        crew.execute = functools.partial(_execute_each, execute)
         todo = collections.deque()
         for record in _records(course, assignment, students, grader, regrade):
             if result := record.attempt(record.read):
@@ -102,6 +112,10 @@ def grade_class(
                 yield record.finish()
 
 
+def _execute_each(execute, texts):
+    return [execute(text) for text in texts]
+
+
 def _executed(todo, crew, ahead):
     """Each record once its notebook has been executed, or cannot be; empties the queue.
 
@@ -112,7 +126,7 @@ def _executed(todo, crew, ahead):
         while todo and len(waiting) < ahead:
             record = todo.popleft()
             if record.prepare():
-                waiting[crew.submit(record.text)] = record
+                waiting[crew.submit(list(record.texts.values()))] = record
             else:
                 yield record
         done, _ = wait(waiting, return_when=FIRST_COMPLETED) if waiting else ((), ())
@@ -150,15 +164,15 @@ class _Crew:
     def __exit__(self, *exception):
         self._stack.close()
 
-    def submit(self, text):
-        """Have a notebook executed; a future."""
+    def submit(self, texts):
+        """Have a submission's notebooks executed, one after another; a future."""
         try:
-            return self._executor.submit(self.execute, text)
+            return self._executor.submit(self.execute, texts)
         except BrokenExecutor:
             # One of its processes has died, and the others were ended with it.
             self._stack.close()
             self._executor = self._start()
-            return self._executor.submit(self.execute, text)
+            return self._executor.submit(self.execute, texts)
 
     def must_have_begun(self):
         """Whether a process that died can have died of a notebook.
@@ -234,7 +248,8 @@ class _Record:
 
     def __init__(self, course, assignment, student, grader, waiting):
         self.student = student
-        self.text = ""
+        # Where each notebook's executed form is kept → the notebook, as long as it is not there.
+        self.texts = {}
         # Whether its notebook is to be executed once more, alone.
         self.needs_quiet = False
         # Whether a person must grade; None when the gradebook does not know the submission.
@@ -285,8 +300,8 @@ class _Record:
             return result
         # When formgrader's button fails, nbgrader forgets what it had; and the gradebook's grades
         # go when a person removes the assignment there.
-        kept = self._course.notebook("autograded", self._assignment, self.student)
-        if not kept.is_file() or self._waiting is None:
+        kept = self._course.path("autograded", self.student, self._assignment)
+        if not notebooks_in(kept) or self._waiting is None:
             return None
         # A person may have graded since.
         return replace(result, state=MANUAL if self._waiting else GRADED)
@@ -311,13 +326,24 @@ class _Record:
         self.needs_quiet = False
         self._result = None
         self.attempt(self._sanitize)
-        return not self._result and not self._is_executed
+        return not self._result and bool(self.texts)
 
     def _sanitize(self):
-        """The notebook as it will be executed, its locked cells as they were released; as text."""
+        """The notebooks as they will be executed, their locked cells as they were released."""
         folders = self._course.folders
-        release = release_path(folders, self._assignment)
-        path, notebook = take_in(self._folder, self._assignment, release)
+        found, self._missing = take_all(self._folder, release_paths(folders, self._assignment))
+        self._sanitized, self._executed, self.texts = {}, [], {}
+        for path, notebook in found.items():
+            notebook = self._sanitized[path.stem] = self._sanitize_one(path, notebook)
+            executed = executed_path(
+                folders, self._assignment, self.student, notebook, self._version
+            )
+            self._executed.append(executed)
+            if not executed.is_file():
+                self.texts[executed] = as_text(notebook)
+
+    def _sanitize_one(self, path, notebook):
+        folders = self._course.folders
         folders.assignment_id, folders.student_id = self._assignment, self.student
         converter = Autograde(coursedir=folders, config=self._course.api.config)
         # Only to make the steps: it would copy the notebook three times and write it down.
@@ -335,19 +361,15 @@ class _Record:
         except Exception as error:
             # What nbgrader makes of a notebook that a student has bent is the notebook's fault.
             raise SubmissionError(in_one_line(error)) from error
-        self.executed = executed_path(
-            folders, self._assignment, self.student, notebook, self._version
-        )
-        self._is_executed = self.executed.is_file()
-        self._sanitized = notebook
-        self.text = as_text(notebook)
+        return notebook
 
-    def keep(self, text):
-        """Keep an executed notebook, so that a run that is killed now need not execute it again."""
-        if self._tries == 1 and wants_quiet(nbformat.v4.reads(text)):
-            self.needs_quiet = True
-        else:
-            write_whole(self.executed, text)
+    def keep(self, texts):
+        """Keep executed notebooks, so that a run that is killed now need not execute them again."""
+        for executed, text in zip(self.texts, texts, strict=True):
+            if self._tries == 1 and wants_quiet(nbformat.v4.reads(text)):
+                self.needs_quiet = True
+            else:
+                write_whole(executed, text)
 
     def lose_worker(self):
         """The process that executed it has died, for its sake or for another's."""
@@ -365,14 +387,19 @@ class _Record:
 
     def _grade(self):
         self.forget()
-        result = grade(self._course, self._assignment, self.student, self._sanitized)
-        self.executed.unlink(missing_ok=True)
+        result = grade(self._course, self._assignment, self.student, self._sanitized, self._missing)
+        for executed in self._executed:
+            executed.unlink(missing_ok=True)
         # A failure here may be the machine's, and is tried again by the next run.
         return result if result.state == FAILED else self.write(result)
 
 
 def grade(
-    course: Course, assignment: str, student: str, sanitized: NotebookNode | None = None
+    course: Course,
+    assignment: str,
+    student: str,
+    sanitized: dict[str, NotebookNode] | None = None,
+    missing: Iterable[str] = (),
 ) -> Result:
     """Have nbgrader autograde one submission; what is wrong with it becomes the result's reason.
 
@@ -380,7 +407,9 @@ def grade(
         course: the course folder.
         assignment: its name.
         student: whose submission.
-        sanitized: what nbgrader's sanitizing makes of it, if that was done before.
+        sanitized: name of each notebook → what nbgrader's sanitizing makes of it, if that was done
+            before.
+        missing: file names of notebooks that were not handed in.
 
     """
     course.remove_student_files(student, assignment)
@@ -389,7 +418,7 @@ def grade(
             course.autograde(student, assignment, sanitized)
         except NotConverted as error:
             return Result(student, FAILED, str(error))
-        return _recorded(course, assignment, student)
+        return _recorded(course, assignment, student, missing)
 
 
 def write_csv(path: Path, results: list[Result]) -> None:
@@ -403,22 +432,32 @@ def write_csv(path: Path, results: list[Result]) -> None:
     write_whole(path, as_csv(header, rows))
 
 
-def _recorded(course, assignment, student):
-    """The result as it stands in the gradebook and in the autograded notebook."""
+def _recorded(course, assignment, student, missing):
+    """The result as it stands in the gradebook and in the autograded notebooks."""
     with course.api.gradebook as gradebook:
         try:
             grades = grades_of(gradebook, assignment, student)
         except MissingEntry:
             return Result(student, FAILED, "nbgrader recorded no submission")
-        checks = [grade for grade in grades if grade.cell.cell_type == "code"]
+        checks = [grade for grade in grades if _is_automatic(grade)]
         if ungraded := [grade.cell.name for grade in checks if grade.auto_score is None]:
             return Result(student, FAILED, f"not graded: {', '.join(sorted(ungraded))}")
         points = sum(grade.auto_score for grade in checks)
         max_points = sum(grade.cell.max_score for grade in checks)
         state = MANUAL if any(grade.needs_manual_grade for grade in grades) else GRADED
-        untouched = sorted(grade.cell.name for grade in grades if _is_untouched(grade))
-    notebook = read_notebook(course.notebook("autograded", assignment, student))
-    verdicts = list(_verdicts(notebook))
+        handed_in = [grade for grade in grades if f"{grade.notebook.name}.ipynb" not in missing]
+        untouched = sorted(grade.cell.name for grade in handed_in if _is_untouched(grade))
+    paths = notebooks_in(course.path("autograded", student, assignment))
+    notebooks = {path.stem: read_notebook(path) for path in paths}
+    verdicts = [verdict for notebook in notebooks.values() for verdict in _verdicts(notebook)]
+    said = [
+        sentence if name == assignment else f"{name}: {sentence}"
+        for name, notebook in notebooks.items()
+        for sentence in mended(notebook)
+    ]
+    if missing:
+        # As nbgrader does it.
+        said.append(f"Not handed in, and so 0 points for all of it: {', '.join(missing)}.")
     named = {v["exercise"]: v["misconception"] for v in verdicts if v["misconception"]}
     copies = sorted({v["exercise"] for v in verdicts if v["copied"]})
     return Result(
@@ -428,15 +467,21 @@ def _recorded(course, assignment, student):
         max_points=max_points,
         misconceptions=tuple(named.items()),
         copies=tuple(copies),
-        mended=tuple(mended(notebook)),
+        mended=tuple(said),
         untouched=tuple(untouched),
     )
+
+
+def _is_automatic(grade):
+    """Whether points are for what a cell of code puts out; a person grades what students write."""
+    answers = {cell.name for cell in grade.notebook.notebook.solution_cells}
+    return grade.cell.cell_type == "code" and grade.cell.name not in answers
 
 
 def _is_untouched(grade):
     """Whether nbgrader gave a written task its 0 because nothing was written there."""
     by_a_person = grade.needs_manual_grade or grade.manual_score is not None
-    return grade.cell.cell_type != "code" and grade.auto_score == 0 and not by_a_person
+    return not _is_automatic(grade) and grade.auto_score == 0 and not by_a_person
 
 
 def _verdicts(notebook):

@@ -1,6 +1,7 @@
 """Mark an executed notebook: observations become verdicts. Outside the sandbox; no student code."""
 
 import ast
+import contextlib
 import hashlib
 import importlib
 import sys
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode, from_dict
+from nbgrader.utils import determine_grade
 
 from nbjudge.asking.exercise import Exercise
 from nbjudge.asking.task import make_task
-from nbjudge.check import devices
+from nbjudge.check import Checker, devices
 from nbjudge.course.declared import device
+from nbjudge.course.files import walk
 from nbjudge.course.seeds import case_seed
+from nbjudge.errors import UserError
 from nbjudge.inside import wire
 from nbjudge.inside.code import code_in
 from nbjudge.inside.observe import Counted
@@ -30,38 +34,57 @@ from nbjudge.running.sandbox import Contents, visible_modules
 NO_ANSWER = "no answer"
 # Characters of all code cells; in longer notebooks no copies are looked for.
 SOURCE_LIMIT = 100_000
+# Bytes of all files beside the notebooks.
+BESIDE_LIMIT = 50_000_000
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Points that the checks of a notebook gave, and what they could give."""
+    """Points that the graded cells of a notebook gave, and what they could give.
+
+    Args:
+        points: of all.
+        max_points: that there are.
+        partial: of the points, those of cells that gave a part of theirs.
+
+    """
 
     points: float
     max_points: float
+    partial: float = 0.0
 
 
 class Marker:
     """Everything that judging one assignment needs, made once for a class.
 
+    A graded cell with no check in it has tests of the instructor's own. They ran beside student
+    code, and are scored by what they put out, as nbgrader does it.
+
     Args:
-        source: the instructor's notebook. It says which checks there are and where they come from.
+        sources: the instructor's notebooks. They say which checks there are, and where they come
+            from, if there are any.
         secret: from which the numbers of the cases follow; see `seeds`.
+
+    Raises:
+        UserError: when they import `check` from several places.
 
     """
 
-    def __init__(self, source: Path, secret: bytes = b""):
-        notebook = nbformat.read(source, as_version=4)
-        self._module = _module_of_check(notebook)
-        checker = importlib.import_module(self._module).check if self._module else None
+    def __init__(self, *sources: Path, secret: bytes = b""):
+        notebooks = [nbformat.read(source, as_version=4) for source in sources]
+        self._module, checker = _checker_of(notebooks)
         self._exercises: dict[str, Exercise] = checker.exercises if checker else {}
         self._may_import = checker.may_import if checker else ()
         # What a result depends on beside the submission.
         modules = {e.reference.__module__ for e in self._exercises.values()}
         modules |= {self._module} if self._module else set()
-        files = [source, *(Path(sys.modules[name].__file__) for name in sorted(modules))]
+        files = [*sources, *(Path(sys.modules[name].__file__) for name in sorted(modules))]
+        self._beside = _files_beside(sources)
         parts = [secret, VERDICT_MIME.encode(), *(file.read_bytes() for file in files)]
+        parts += [part for name, content in self._beside for part in (name.encode(), content)]
         self.version = hashlib.sha256(b"".join(parts)).digest()
-        wanted = {check for cell in notebook.cells for check in _checks(cell)}
+        cells = [cell for notebook in notebooks for cell in notebook.cells]
+        wanted = {check for cell in cells for check in self._checks(cell)}
         self._tasks = {
             (name, seed): make_task(
                 self._exercises[name], case_seed(secret, name, seed), graded_on()
@@ -72,34 +95,42 @@ class Marker:
 
     def contents(self, jailed: bool = True, hidden: tuple[str, ...] = ()) -> Contents:
         """What a sandbox for this assignment holds: its cases, and no answers."""
-        packages = self._module.partition(".")[0], __package__
+        packages = tuple({self._module.partition(".")[0], __package__} - {""})
         tasks = wire.dump_tasks(self._tasks, visible_modules(self._may_import), packages)
-        return Contents(tasks, self._module, self._may_import, jailed, hidden)
+        return Contents(tasks, self._module, self._may_import, jailed, hidden, self._beside)
 
     def mark(self, notebook: NotebookNode, beside: Collection[str] = ()) -> Marks:
-        """Put a verdict in place of the outputs of every graded check; changes the notebook.
+        """Put a verdict in place of the outputs of every check; changes the notebook.
 
         Args:
             notebook: executed.
             beside: names of the files that were handed in beside it.
 
         Raises:
-            Unfinished: when a check was not reached; points would be a guess.
+            Unfinished: when a graded cell was not reached; points would be a guess.
 
         """
-        points = max_points = 0.0
+        points = max_points = partial = 0.0
         sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         # Compiling can take a time that grows with the square of the length.
         short = sum(map(len, sources)) <= SOURCE_LIMIT
         code = code_in(sources) if short else frozenset()
         for cell in notebook.cells:
-            checks = _checks(cell)
-            if checks and (reason := why_unreached(notebook, cell)):
+            checks = self._checks(cell)
+            if is_graded(cell) and (reason := why_unreached(notebook, cell)):
                 raise Unfinished(reason)
             if not checks:
-                # A check that the student called elsewhere: its record is for no reader.
                 if "outputs" in cell:
+                    # A check that the student called elsewhere: its record is for no reader.
                     cell.outputs = [o for o in cell.outputs if not _is_record(o)]
+                if is_graded(cell) and cell.cell_type == "code":
+                    # A verdict here would be the student's own.
+                    cell.outputs = [
+                        o for o in cell.outputs if VERDICT_MIME not in o.get("data", {})
+                    ]
+                    score, worth = determine_grade(cell)
+                    points, max_points = points + score, max_points + worth
+                    partial += score if score < worth else 0.0
                 continue
             verdicts = self._verdicts(cell, checks, code)
             if verdicts[-1].kind == NO_ANSWER:
@@ -111,7 +142,10 @@ class Marker:
             worth = float(cell.metadata.nbgrader.get("points", 0))
             max_points += worth
             points += worth if verdicts[-1].passed else 0.0
-        return Marks(points, max_points)
+        return Marks(points, max_points, partial)
+
+    def _checks(self, cell):
+        return _checks_in(cell) if self._module else []
 
     def _verdicts(self, cell, checks, code):
         """Verdicts on a cell's checks, in order, up to the first that did not pass."""
@@ -167,8 +201,8 @@ class Marker:
 
 def exercises_of(source: Path) -> tuple[Exercise, ...]:
     """What the checks of an instructor's notebook ask; nothing if it has none."""
-    module = _module_of_check(nbformat.read(source, as_version=4))
-    return tuple(importlib.import_module(module).check.exercises.values()) if module else ()
+    _, checker = _checker_of([nbformat.read(source, as_version=4)])
+    return tuple(checker.exercises.values()) if checker else ()
 
 
 def graded_on() -> list[str]:
@@ -206,16 +240,43 @@ def _no_verdict(name, reason):
     )
 
 
-def _module_of_check(notebook):
-    """Where a notebook imports `check` from; nothing if it does not."""
-    for cell in notebook.cells:
-        for node in ast.walk(_parsed(cell)):
-            if isinstance(node, ast.ImportFrom) and "check" in [name.name for name in node.names]:
-                return node.module
-    return ""
+def _files_beside(sources):
+    """What lies beside an instructor's notebooks, and is released with them: data, helpers."""
+    folder, found = sources[0].parent, []
+    for entry in walk(folder):
+        path = Path(entry.path)
+        name = path.relative_to(folder)
+        hidden = any(part.startswith((".", "__pycache__")) for part in name.parts)
+        if entry.is_file() and not hidden and path.suffix != ".ipynb":
+            found.append((name.as_posix(), path.read_bytes()))
+    if sum(len(content) for _, content in found) > BESIDE_LIMIT:
+        raise UserError(
+            f"the files beside the notebooks in {folder} are more than {BESIDE_LIMIT:,} bytes "
+            "together, which every submission would take of the memory"
+        )
+    return tuple(sorted(found))
 
 
-def _checks(cell) -> list[tuple[str, int]]:
+def _checker_of(notebooks):
+    """The module from which notebooks import `check`, and that; nothing and None without one."""
+    nodes = [n for notebook in notebooks for c in notebook.cells for n in ast.walk(_parsed(c))]
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    named = {node.module for node in imports if "check" in [name.name for name in node.names]}
+    found = {}
+    for module in sorted(named):
+        # An instructor's own helper may have that name, and may lie where only the notebook is.
+        with contextlib.suppress(ImportError):
+            found[module] = getattr(importlib.import_module(module), "check", None)
+    found = {module: check for module, check in found.items() if isinstance(check, Checker)}
+    if len(found) > 1:
+        raise UserError(
+            f"the notebooks of one assignment take `check` from one module, not from "
+            f"{' and '.join(found)}"
+        )
+    return next(iter(found.items()), ("", None))
+
+
+def _checks_in(cell) -> list[tuple[str, int]]:
     """(Name, seed) of every `check(name, seed=…)` in a graded code cell, in order."""
     if not is_graded(cell):
         return []

@@ -1,6 +1,6 @@
 """nbgrader's ways with files and times, made safe for what students hand in.
 
-`nbgrader_config.py` and the command call `apply`, so that `nbgrader`, formgrader and `nbjudge` all have it:
+A course's settings and the command call `apply`, so that it, `nbgrader` and formgrader have it:
 
 - Times are read by `read_time`: nbgrader takes `+0200` for 200 seconds, and CEST for UTC.
 - A timestamp is a small regular file: nbgrader waits for ever for a pipe of that name.

@@ -5,19 +5,24 @@
 """
 
 import atexit
+import contextlib
+import functools
 import hashlib
 import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbgrader.api import MissingEntry
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Bool, Float
 
-from nbjudge.course.files import kept_folder, read_notebook
+from nbjudge.course.files import kept_folder, notebooks_in, read_notebook
+from nbjudge.course.gradebook import OverwriteTogether
 from nbjudge.course.seeds import secret_of
 from nbjudge.errors import UserError
 from nbjudge.mark import Marker
@@ -37,30 +42,33 @@ class Grader:
     """One assignment, ready to be graded: a marker and a sandbox.
 
     Args:
-        source: the instructor's notebook, which must get all points.
-        release: the students' notebook, which must get none.
+        sources: the instructor's notebooks, which must get all points.
+        releases: the students' notebooks, which must get none.
         jailed: whether student code is shut in.
         rules: limits for each notebook.
         secret: from which the numbers of the cases follow; see `seeds`.
         hidden: folders that nothing in the sandbox may see.
+        restore: gives a notebook of some name its locked cells as they are graded, hidden tests
+            too; None leaves them.
 
     """
 
     def __init__(
         self,
-        source: Path,
-        release: Path,
+        sources: list[Path],
+        releases: list[Path],
         jailed: bool = True,
         rules: Rules | None = None,
         secret: bytes = b"",
         hidden: tuple[str, ...] = (),
+        restore: Callable[[NotebookNode, str], NotebookNode] | None = None,
     ):
         self.rules = rules or Rules()
-        self.marker = Marker(source, secret)
+        self.marker = Marker(*sources, secret=secret)
         self.contents = self.marker.contents(jailed, hidden)
         self.sandbox = Sandbox(self.contents)
         try:
-            self._preflight(source, release)
+            self._preflight(sources, releases, restore or (lambda notebook, _: notebook))
         except BaseException:
             self.close()
             raise
@@ -73,20 +81,23 @@ class Grader:
         """Run a notebook in the sandbox."""
         return execute(notebook, str(self.sandbox.folder), self.contents.jailed, self.rules)
 
-    def _preflight(self, source, release):
+    def _preflight(self, sources, releases, restore):
         """What breaks the course's own notebooks would give a whole class zeros."""
-        paths = source, release
+        paths = [*sources, *releases]
         notebooks = execute_all(
-            [nbformat.read(path, as_version=4) for path in paths],
+            [restore(nbformat.read(path, as_version=4), path.stem) for path in paths],
             str(self.sandbox.folder),
             self.contents.jailed,
             self.rules,
         )
-        for path, notebook, right in zip(paths, notebooks, (True, False), strict=True):
+        for number, (path, notebook) in enumerate(zip(paths, notebooks, strict=True)):
             marks = self.marker.mark(notebook)
-            if marks.points != (marks.max_points if right else 0.0):
+            right = number < len(sources)
+            # A test that gives points in parts may give some of them for what was handed out.
+            points = marks.points if right else marks.points - marks.partial
+            if points != (marks.max_points if right else 0.0):
                 raise PreflightError(
-                    f"{path} got {marks.points:g} of {marks.max_points:g} points; it must get "
+                    f"{path} got {points:g} of {marks.max_points:g} points; it must get "
                     f"{'all' if right else 'none'} of them. {_first_error(notebook)}".strip()
                 )
 
@@ -175,17 +186,30 @@ def grader_for(
     course: CourseDirectory, assignment: str, jailed: bool, rules: Rules | None = None
 ) -> Grader:
     """The grader of an assignment; one at a time is kept, from one submission to the next."""
-    source, release = (
-        Path(course.format_path(folder, ".", assignment)) / f"{assignment}.ipynb"
+    sources, releases = (
+        notebooks_in(Path(course.format_path(folder, ".", assignment)))
         for folder in (course.source_directory, course.release_directory)
     )
+    # What else lies there was not released, or is not made from a source any more.
+    named = {path.name for path in sources} & {path.name for path in releases}
+    sources, releases = ([p for p in paths if p.name in named] for paths in (sources, releases))
     secret, hidden = secret_of(course), hidden_folders(course)
     # By content as well: Jupyter's server lives long enough to see an assignment change.
-    key = source, release, jailed, rules, secret, source.read_bytes(), release.read_bytes()
+    contents = tuple((path, path.read_bytes()) for path in (*sources, *releases))
+    key = contents, jailed, rules, secret
     if key not in _graders:
         close_graders()
-        _graders[key] = Grader(source, release, jailed, rules, secret, hidden)
+        restore = functools.partial(_restored, course, assignment)
+        _graders[key] = Grader(sources, releases, jailed, rules, secret, hidden, restore)
     return _graders[key]
+
+
+def _restored(course, assignment, notebook, name):
+    """A notebook with locked cells as the gradebook has them, where it knows the assignment."""
+    about = {"notebook": name, "assignment": assignment, "db_url": course.db_url}
+    with contextlib.suppress(MissingEntry):
+        OverwriteTogether().preprocess(notebook, {"nbgrader": about})
+    return notebook
 
 
 @atexit.register

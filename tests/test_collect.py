@@ -88,7 +88,7 @@ def test_a_notebook_under_an_odd_name_is_collected_and_found(course, tmp_path, t
     collect(course, TOPIC, packed(tmp_path / "all.zip", {("1", name): text}))
     folder = course.path("submitted", "1", TOPIC)
     assert [path.name for path in folder.iterdir()] == [name]
-    take_in(folder, TOPIC, course.notebook("release", TOPIC))
+    take_in(folder, course.notebook("release", TOPIC))
 
 
 def test_one_student_cannot_use_up_what_is_unpacked_for_all(course, tmp_path, monkeypatch, text):

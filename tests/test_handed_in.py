@@ -58,17 +58,17 @@ def folder(tmp_path):
 
 def graded(folder):
     """The answer of the notebook that is taken, and what is said of it."""
-    path, notebook = take_in(folder, TOPIC, RELEASE)
+    path, notebook = take_in(folder, RELEASE)
     assert path == folder / f"{TOPIC}.ipynb"
     return cell(notebook, f"{PLAYED}-solution").source, notebook.metadata.get("dgm_said", [])
 
 
 def refused(folder):
     fingerprint(folder)
-    handed_in(folder, TOPIC)
+    handed_in(folder)
     documents(folder)
     with pytest.raises(SubmissionError) as caught:
-        take_in(folder, TOPIC, RELEASE)
+        take_in(folder, RELEASE)
     str(caught.value).encode()
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -145,7 +145,7 @@ def test_a_notebook_is_found_under_any_name(folder, submitted, name):
     before, print_before = path.read_bytes(), fingerprint(folder)
     answer, (said,) = graded(folder)
     assert answer == ANSWER and said.startswith("Its file was named `") and "<" not in said
-    assert path.read_bytes() == before and handed_in(folder, TOPIC) == [path]
+    assert path.read_bytes() == before and handed_in(folder) == [path]
     copied = json.loads((folder / f"{TOPIC}.ipynb").read_text())
     assert copied["metadata"]["dgm_copy_of"]["name"].encode()
     # Once more, with the copy there: the same, and nothing new.
@@ -302,7 +302,7 @@ def test_any_error_is_one_submissions_own(folder, submitted, monkeypatch, error)
 def test_an_assignment_that_was_not_released_is_the_courses_fault(folder, submitted):
     write(folder / f"{TOPIC}.ipynb", submitted)
     with pytest.raises(FileNotFoundError, match="dgm release"):
-        take_in(folder, TOPIC, folder / "none.ipynb")
+        take_in(folder, folder / "none.ipynb")
 
 
 def test_links_in_a_circle_end(folder, submitted):

@@ -1,6 +1,9 @@
 """The house: what may import what."""
 
 import ast
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,18 @@ def test_an_import_changes_nothing_elsewhere(path):
         assert not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant)
         for target in node.targets if isinstance(node, ast.Assign) else ():
             assert isinstance(target, ast.Name | ast.Tuple)
+
+
+def test_nbjudge_does_without_what_only_the_models_need():
+    """All of it is imported where there is no scikit-learn and no dgm_utils."""
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES]
+    # These start something when they are imported: a kernel's process, and a notebook's `check`.
+    inside = {"nbjudge.inside.warm", "nbjudge.inside.zygote"}
+    code = textwrap.dedent(f"""
+        import importlib, sys
+        sys.modules["sklearn"] = sys.modules["dgm_utils"] = None
+        for name in {sorted(set(names) - inside)}:
+            importlib.import_module(name.removesuffix(".__init__"))
+    """)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

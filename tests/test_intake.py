@@ -444,7 +444,7 @@ def folder(tmp_path):
 
 def take(folder):
     """The path; the notebook that comes with it is what is read there."""
-    path, notebook = take_in(folder, TOPIC, RELEASE)
+    path, notebook = take_in(folder, RELEASE)
     assert [cell.source for cell in notebook.cells] == [cell.source for cell in read(path).cells]
     return path
 
@@ -472,7 +472,7 @@ def test_a_renamed_notebook_is_copied_once_and_stays_as_it_was(folder, submitted
     assert copied == folder / f"{TOPIC}.ipynb"
     assert read(copied).cells == submitted.cells
     assert renamed.read_bytes() == before
-    assert handed_in(folder, TOPIC) == [renamed]
+    assert handed_in(folder) == [renamed]
     when = copied.stat().st_mtime_ns
     assert take(folder) == copied
     assert copied.stat().st_mtime_ns == when
@@ -491,7 +491,7 @@ def test_of_several_the_fullest_is_taken(folder, submitted):
     write(folder / "b.ipynb", submitted)
     write(folder / "c.ipynb", "not a notebook")
     assert read(take(folder)).cells == submitted.cells
-    assert handed_in(folder, TOPIC) == [folder / f"{name}.ipynb" for name in "abc"]
+    assert handed_in(folder) == [folder / f"{name}.ipynb" for name in "abc"]
 
 
 def test_of_two_alike_none_is_guessed(folder, submitted):
@@ -744,7 +744,7 @@ def test_a_collected_notebook_is_the_one_in_the_archive(empty, tmp_path, submitt
     assert [done[s].good for s in "123"] == [True, True, False]
     for student in "12":
         assert read(take(empty.path("submitted", student, TOPIC))).cells == submitted.cells
-    assert handed_in(empty.path("submitted", "2", TOPIC), TOPIC) == [
+    assert handed_in(empty.path("submitted", "2", TOPIC)) == [
         empty.notebook("submitted", TOPIC, "2")
     ]
     # Who handed in no notebook is in the class, and told why there is no grade.
@@ -835,7 +835,7 @@ def test_a_size_that_lies_is_not_believed(empty, tmp_path, monkeypatch):
     packed.write_bytes(packed.read_bytes().replace(large, small))
     (done,) = collect(empty, TOPIC, packed)
     assert not done.good
-    assert handed_in(empty.path("submitted", "1", TOPIC), TOPIC) == []
+    assert handed_in(empty.path("submitted", "1", TOPIC)) == []
 
 
 def test_nobody_adds_to_anothers_submission_by_a_name(empty, tmp_path):

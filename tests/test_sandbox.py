@@ -29,6 +29,7 @@ from dgm_utils import iwae
 from nbjudge.mark import Marker
 from nbjudge.running import sandbox
 from nbjudge.running.execute import Rules, execute
+from nbjudge.running.kernel import Kernel
 from nbjudge.running.provisioner import SandboxProvisioner
 from nbjudge.running.sandbox import Contents, Sandbox, SandboxError
 
@@ -824,6 +825,7 @@ def test_without_bubblewrap_the_message_says_what_to_install(monkeypatch):
 
 
 def test_jupyter_finds_the_provisioner():
+    Kernel("nowhere", True)
     found = KernelProvisionerFactory.provisioners["nbjudge-sandbox"]
     assert found.load() is SandboxProvisioner
 

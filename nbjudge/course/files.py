@@ -101,6 +101,11 @@ def walk(folder: Path, deepest: int | None = None) -> Iterator[os.DirEntry]:
                 waiting.append((entry.path, depth + 1))
 
 
+def notebooks_in(folder: Path) -> list[Path]:
+    """The notebooks of an assignment in one of the course's own folders, by name."""
+    return sorted(path for path in folder.glob("*.ipynb") if not path.name.startswith("."))
+
+
 def remove_halves(folder: Path) -> None:
     """Remove what `write_whole` had begun in a process that was killed."""
     for path in folder.glob(f"{_HALF}*"):

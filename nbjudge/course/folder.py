@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from traitlets.config.loader import Config, PyFileConfigLoader
 
 from nbjudge.course.declared import command, declared
+from nbjudge.course.files import notebooks_in
 from nbjudge.course.gradebook import answers_path, note_version
 from nbjudge.errors import UserError, in_one_line
 
@@ -47,14 +48,16 @@ class _AutogradeSanitized(Autograde):
 
     def run_pre_convert_hook(self):
         """What it would find was found; beside it a student may have handed in other notebooks."""
-        wanted = f"{self.coursedir.assignment_id}.ipynb"
-        self.notebooks = [path for path in self.notebooks if Path(path).name == wanted]
+        self.notebooks = [path for path in self.notebooks if Path(path).stem in self.sanitized]
 
     def convert_single_notebook(self, notebook_filename):
+        # As which it asks where the notebook lies.
+        self._sanitizing = True
         resources = self.init_single_notebook_resources(notebook_filename)
         self._sanitizing = False
         self._init_preprocessors()
-        output, resources = self.exporter.from_notebook_node(self.sanitized, resources)
+        sanitized = self.sanitized[Path(notebook_filename).stem]
+        output, resources = self.exporter.from_notebook_node(sanitized, resources)
         self.write_single_notebook(output, resources)
 
 
@@ -105,10 +108,13 @@ class Course:
         return address.database if in_a_file else address.render_as_string(hide_password=True)
 
     def assignments(self) -> list[str]:
-        """Names of the assignments that have a notebook of the same name in the source folder."""
-        return sorted(
-            n.stem for n in self.path("source").glob("*/*.ipynb") if n.parent.name == n.stem
-        )
+        """Names of the assignments: folders with notebooks in the source folder."""
+        found = {path.parent.name for path in self.path("source").glob("*/*.ipynb")}
+        return sorted(name for name in found if not name.startswith("."))
+
+    def notebooks(self, assignment: str) -> list[str]:
+        """Names of an assignment's notebooks, without `.ipynb`."""
+        return [path.stem for path in notebooks_in(self.path("source", assignment=assignment))]
 
     def require(self, assignment: str) -> None:
         """Raise CourseError unless the course has this assignment."""
@@ -117,9 +123,19 @@ class Course:
             folder = self.path("source").relative_to(self.root)
             raise CourseError(f"no assignment {assignment!r} in {folder}/; there are: {known}")
 
-    def notebook(self, folder: str, assignment: str, student: str = ".") -> Path:
-        """The notebook of an assignment in one of the course's folders."""
-        return self.path(folder, student, assignment) / f"{assignment}.ipynb"
+    def notebook(
+        self, folder: str, assignment: str, student: str = ".", name: str | None = None
+    ) -> Path:
+        """A notebook of an assignment in one of the course's folders.
+
+        Args:
+            folder: as for `path`.
+            assignment: its name.
+            student: whose.
+            name: of the notebook; None is the one that is called as the assignment is.
+
+        """
+        return self.path(folder, student, assignment) / f"{name or assignment}.ipynb"
 
     def release(self, assignment: str) -> None:
         """Make the student's version and enter the assignment into the gradebook.
@@ -166,26 +182,26 @@ class Course:
 
     def _is_entered(self, assignment):
         """Whether the gradebook knows every cell; it learns them one by one, sources last."""
-        released = self.notebook("release", assignment)
-        if not released.is_file():
-            return False
-        names = _names(released)
-        with self.api.gradebook as gradebook:
-            try:
-                notebook = gradebook.find_notebook(assignment, assignment)
-            except MissingEntry:
+        wanted = {}
+        for name in self.notebooks(assignment):
+            released = self.notebook("release", assignment, name=name)
+            if not released.is_file():
                 return False
-            return names <= {cell.name for cell in notebook.source_cells}
+            wanted[name] = _names(released)
+        with self.api.gradebook as gradebook:
+            there = _cells_of(gradebook, assignment)
+        return all(name in there and names <= there[name] for name, names in wanted.items())
 
     def is_released(self, assignment: str) -> bool:
         """Whether the student's version is what its source makes today, byte for byte."""
         self.require(assignment)
-        released = self.notebook("release", assignment)
+        names = [f"{name}.ipynb" for name in self.notebooks(assignment)]
         config = copy.deepcopy(self.api.config)
         config.GenerateAssignment.no_database = True
         config.SaveCells.enabled = False
         with self._generated(assignment, config) as made:
-            return released.is_file() and filecmp.cmp(made / released.name, released, shallow=False)
+            released = self.path("release", assignment=assignment)
+            return filecmp.cmpfiles(made, released, names, shallow=False)[0] == names
 
     @contextlib.contextmanager
     def _generated(self, assignment, config):
@@ -206,14 +222,18 @@ class Course:
 
     def _why_frozen(self, assignment):
         """Why nbgrader refuses other cells than those it has grades for; None if it is not that."""
-        wanted = _names(self.notebook("source", assignment))
+        names = self.notebooks(assignment)
+        wanted = {
+            cell
+            for name in names
+            for cell in _named(
+                name, assignment, _names(self.notebook("source", assignment, ".", name))
+            )
+        }
         with self.api.gradebook as gradebook:
-            try:
-                notebook = gradebook.find_notebook(assignment, assignment)
-            except MissingEntry:
-                return None
-            there = {cell.name for cell in notebook.source_cells}
-            graded = len(notebook.submissions)
+            known = _cells_of(gradebook, assignment)
+            there = {cell for name in known for cell in _named(name, assignment, known[name])}
+            graded = gradebook.find_assignment(assignment).num_submissions if known else 0
         changes = [
             f"{verb}: {', '.join(sorted(names))}"
             for verb, names in (("added", wanted - there), ("removed", there - wanted))
@@ -237,7 +257,8 @@ class Course:
         """
         self.require(assignment)
         submitted = self.path("submitted")
-        where = f"{submitted.relative_to(self.root)}/STUDENT/{assignment}/{assignment}.ipynb"
+        files = " and ".join(f"{name}.ipynb" for name in self.notebooks(assignment))
+        where = f"{submitted.relative_to(self.root)}/STUDENT/{assignment}/{files}"
         if not submitted.is_dir():
             raise CourseError(f"there is no folder {submitted}: collect notebooks as {where}")
         students = sorted(
@@ -271,15 +292,15 @@ class Course:
             yield
 
     def autograde(
-        self, student: str, assignment: str, sanitized: NotebookNode | None = None
+        self, student: str, assignment: str, sanitized: dict[str, NotebookNode] | None = None
     ) -> None:
         """Have nbgrader autograde a submission, as formgrader's button does.
 
         Args:
             student: whose.
             assignment: its name.
-            sanitized: the notebook that nbgrader's sanitizing preprocessors made of the submission,
-                if they were run before; they are not run again.
+            sanitized: name → the notebook that nbgrader's sanitizing preprocessors made of the
+                submitted one, if they were run before; they are not run again.
 
         Raises:
             NotConverted: when nbgrader cannot.
@@ -336,6 +357,20 @@ def unusable(student: str) -> str:
             f"the folder's name begins or ends with a blank or holds what cannot be seen: {wanted}"
         )
     return ""
+
+
+def _cells_of(gradebook, assignment):
+    """Notebook → names of its cells, as far as the gradebook knows them."""
+    try:
+        notebooks = gradebook.find_assignment(assignment).notebooks
+    except MissingEntry:
+        return {}
+    return {n.name: {cell.name for cell in n.source_cells} for n in notebooks}
+
+
+def _named(notebook, assignment, cells):
+    """Names of cells, for people; with the notebook's where it does not go without saying."""
+    return cells if notebook == assignment else {f"{notebook}: {cell}" for cell in cells}
 
 
 def _names(path):

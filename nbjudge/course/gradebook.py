@@ -19,6 +19,7 @@ from nbformat import NotebookNode
 from nbgrader.api import (
     Assignment,
     Base,
+    BaseCell,
     Comment,
     Grade,
     Gradebook,
@@ -26,13 +27,14 @@ from nbgrader.api import (
     MissingEntry,
     SolutionCell,
     SubmittedAssignment,
+    TaskCell,
 )
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.dbutil import ALEMBIC_DIR
 from nbgrader.preprocessors import OverwriteCells, SaveAutoGrades
 from nbgrader.utils import is_grade, is_solution
 from sqlalchemy import Engine, create_engine, inspect, text
-from sqlalchemy.orm import joinedload, scoped_session, sessionmaker
+from sqlalchemy.orm import joinedload, scoped_session, sessionmaker, with_polymorphic
 
 from nbjudge.course.files import kept_folder, write_whole
 
@@ -163,15 +165,18 @@ class SaveTogether(SaveAutoGrades):
             CourseDirectory(config=self.config), self.assignment_id, self.student_id
         )
         before, answers = _read_answers(path), _digests(nb)
+        if self.notebook_id != self.assignment_id:
+            # Of several notebooks of one assignment, two may have cells of the same name.
+            answers = {f"{self.notebook_id}: {name}": said for name, said in answers.items()}
+        names = {name.rpartition(": ")[2]: name for name in answers}
         with self.gradebook:
             session = self.gradebook.db
             commit, session.commit = session.commit, session.flush
             submission = self.gradebook.find_submission(self.assignment_id, self.student_id)
-            grades = _entries(self.gradebook, submission, Grade, GradeCell)
+            notebook = [n for n in submission.notebooks if n.name == self.notebook_id]
+            grades = _entries(self.gradebook, notebook, Grade)
             self.gradebook.find_grade = _finder(grades)
-            self.gradebook.find_comment = _finder(
-                _entries(self.gradebook, submission, Comment, SolutionCell)
-            )
+            self.gradebook.find_comment = _finder(_entries(self.gradebook, notebook, Comment))
             looked_at = [
                 (grade, grade.auto_score)
                 for grade in grades
@@ -180,12 +185,12 @@ class SaveTogether(SaveAutoGrades):
             for index, cell in enumerate(nb.cells):
                 self.preprocess_cell(cell, resources, index)
             for grade, auto_score in looked_at:
-                name = grade.cell.name
+                name = names.get(grade.cell.name)
                 if grade.auto_score == auto_score and before.get(name) == answers.get(name):
                     grade.needs_manual_grade = False
             commit()
         # Last: of a run that is killed before, nothing is believed to have been looked at.
-        write_whole(path, json.dumps(answers))
+        write_whole(path, json.dumps({**before, **answers}))
         return nb, resources
 
 
@@ -222,14 +227,14 @@ def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade
 
     """
     submission = gradebook.find_submission(assignment, student)
-    return _entries(gradebook, submission, Grade, GradeCell)
+    return _entries(gradebook, submission.notebooks, Grade)
 
 
-def _entries(gradebook, submission, kind, kind_of_cell):
-    """What a submission has of a kind, each with its cell."""
-    notebooks = [notebook.id for notebook in submission.notebooks]
-    found = gradebook.db.query(kind).filter(kind.notebook_id.in_(notebooks))
-    return found.options(joinedload(kind.cell.of_type(kind_of_cell))).all()
+def _entries(gradebook, notebooks, kind):
+    """What submitted notebooks have of a kind, each with its cell."""
+    found = gradebook.db.query(kind).filter(kind.notebook_id.in_([n.id for n in notebooks]))
+    cell = with_polymorphic(BaseCell, [GradeCell, SolutionCell, TaskCell], flat=True)
+    return found.options(joinedload(kind.cell.of_type(cell))).all()
 
 
 def waiting_of(gradebook: Gradebook, assignment: str) -> dict[str, bool]:

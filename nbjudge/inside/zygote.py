@@ -18,6 +18,7 @@ import json
 import os
 import pkgutil
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -60,6 +61,8 @@ LATE = (
 )
 # Seconds between two looks at what the kernels use, and how much more a client is told of.
 LOOK, TOLD = 0.1, 0.2
+# Files that lie beside the notebooks when they run; no package can be of this name.
+BESIDE = Path(inside.__file__).parents[2] / ".beside"
 # Private to each kernel, and in memory; a folder that holds Python itself must stay visible.
 WRITABLE = {
     folder: size
@@ -185,11 +188,13 @@ class Zygote:
             self._close_all()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setsid()
-            home = "/home/student" if self._jailed else os.getcwd()
+            home = "/home/student" if self._jailed else request["folder"]
             parent = 0 if self._jailed else os.getppid()
             os.chdir(request["folder"])
             if self._jailed:
                 _shut_in(request["folder"], request["limits"], inherited)
+            if BESIDE.is_dir():
+                shutil.copytree(BESIDE, home, dirs_exist_ok=True)
             start_kernel(request["connection"], home, parent)
         except BaseException:
             traceback.print_exc()

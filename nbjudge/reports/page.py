@@ -45,6 +45,7 @@ def render(assignment, layout, submissions) -> str:
         histogram=histogram(points, top) if points else "",
         bars=bars(exercises) if any(e["seen"] for e in exercises) else "",
         exercises=exercises,
+        own_tests=[e["name"] for e in exercises if e["own"]],
         without_notebook=[s.student for s in graded if not s.has_notebook],
         misconceptions=_misconceptions(graded, layout),
         first_rows=FIRST_MISCONCEPTIONS,
@@ -65,15 +66,21 @@ def check_points(submission, layout):
 
 
 def _exercise(name, worth, graded):
-    """One row of the table of exercises."""
+    """One row of the table of exercises; tests of the instructor's own leave no verdicts."""
     verdicts = [s.verdicts[name] for s in graded if name in s.verdicts]
     scores = [s.scores[name] for s in graded if name in s.scores]
+    own = not verdicts and any(s.has_notebook for s in graded)
+    passed = [s >= worth for s in scores] if own else [bool(v["passed"]) for v in verdicts]
     kinds = Counter(v["kind"] for v in verdicts if not v["passed"])
+    if own:
+        kinds["with some of the points"] = sum(0 < score < worth for score in scores)
+        kinds = +kinds
     return {
         "name": name,
+        "own": own,
         "worth": f"{worth:g}",
-        "seen": len(verdicts),
-        "passed": sum(bool(v["passed"]) for v in verdicts),
+        "seen": len(passed),
+        "passed": sum(passed),
         "failed": ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()),
         "mean": f"{statistics.fmean(scores):.2f}" if scores else "",
     }
@@ -223,6 +230,11 @@ count here.</p>
 </td><td class="n">{{ e.passed }} of {{ e.seen }}</td><td>{{ e.failed|readable }}</td></tr>
 {% endfor %}
 </table></div>
+{% if own_tests %}
+<p>Tests of the instructor's own run in one process with student code, which could deceive them; \
+the others are judged where no student code runs. These are the instructor's own: \
+{% for name in own_tests %}<code>{{ name }}</code>{{ ", " if not loop.last }}{% endfor %}.</p>
+{% endif %}
 {% if without_notebook %}
 <p>Graded, but the autograded notebook is gone or broken, so that its verdicts do not count here: \
 {{ list(without_notebook) }}. Run <code>{{ command }} grade {{ assignment }} --regrade</code>.</p>

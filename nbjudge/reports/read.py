@@ -12,10 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbgrader.api import Assignment, BaseCell, Grade, SubmittedAssignment, SubmittedNotebook
+from nbgrader.api import (
+    Assignment,
+    BaseCell,
+    Grade,
+    Notebook,
+    SubmittedAssignment,
+    SubmittedNotebook,
+)
 
 from nbjudge.course.declared import command
-from nbjudge.course.files import read_file, write_whole
+from nbjudge.course.files import notebooks_in, read_file, write_whole
 from nbjudge.course.folder import Course, CourseError
 from nbjudge.course.results import FAILED, GRADED, MANUAL, Result
 from nbjudge.judging.verdict import VERDICT_MIME
@@ -110,12 +117,12 @@ def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submissi
 
     """
     students = course.submissions(assignment)
-    source = _cells(course.notebook("source", assignment))
-    release = course.notebook("release", assignment)
+    source = _cells(course, "source", assignment)
+    graded = list(_graded_cells(source))
     layout = _Layout(
-        checks={name: worth for name, kind, worth in _graded_cells(source) if kind == "code"},
-        written={name: worth for name, kind, worth in _graded_cells(source) if kind != "code"},
-        released=_answers(_cells(release)) if release.is_file() else {},
+        checks={name: worth for name, automatic, worth in graded if automatic},
+        written={name: worth for name, automatic, worth in graded if not automatic},
+        released=_answers(_cells(course, "release", assignment)),
         solutions=_answers(source),
     )
     scores, waiting = _gradebook(course, assignment)
@@ -126,7 +133,7 @@ def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submissi
         if not submission.graded:
             continue
         try:
-            cells = _cells(course.notebook("autograded", assignment, student))
+            cells = _cells(course, "autograded", assignment, student)
             submission.verdicts = _verdicts(cells, layout.checks)
             submission.answers = _answers(cells)
             submission.has_notebook = bool(cells)
@@ -208,6 +215,7 @@ def _gradebook(course, assignment):
         rows = (
             gradebook.db.query(
                 SubmittedAssignment.student_id,
+                Notebook.name,
                 BaseCell.name,
                 Grade.auto_score,
                 Grade.manual_score,
@@ -217,45 +225,58 @@ def _gradebook(course, assignment):
             .select_from(Grade)
             .join(Grade.cell)
             .join(Grade.notebook)
+            .join(SubmittedNotebook.notebook)
             .join(SubmittedNotebook.assignment)
             .join(SubmittedAssignment.assignment)
             .filter(Assignment.name == assignment)
         )
-        for student, cell, automatic, manual, extra, needed in rows:
+        for student, notebook, cell, automatic, manual, extra, needed in rows:
+            name = _label(assignment, notebook, cell).removesuffix("-check")
             score = automatic if manual is None else manual
             if score is not None:
-                scores[student][_exercise_of(cell)] = score + (extra or 0.0)
+                scores[student][name] = score + (extra or 0.0)
             if needed:
-                waiting[student].append(_exercise_of(cell))
+                waiting[student].append(name)
     return scores, waiting
 
 
-def _cells(path):
-    # nbformat's reader validates, which takes ten times as long.
-    return json.loads(read_file(path, _LARGEST))["cells"]
+def _cells(course, folder, assignment, student="."):
+    """The cells of all notebooks of an assignment in one folder; their ids say of which."""
+    found = []
+    for path in notebooks_in(course.path(folder, student, assignment)):
+        # nbformat's reader validates, which takes ten times as long.
+        cells = json.loads(read_file(path, _LARGEST))["cells"]
+        for marks in filter(None, map(_nbgrader, cells)):
+            if "grade_id" in marks:
+                marks["grade_id"] = _label(assignment, path.stem, marks["grade_id"])
+        found += cells
+    return found
+
+
+def _label(assignment, notebook, grade_id):
+    """What a cell is called, among all notebooks of an assignment."""
+    return grade_id if notebook == assignment else f"{notebook}: {grade_id}"
 
 
 def _nbgrader(cell):
     return cell["metadata"].get("nbgrader", {})
 
 
-def _exercise_of(grade_id):
-    """Cells of one exercise are called `NAME-solution` and `NAME-check`."""
-    return grade_id.removesuffix("-check").removesuffix("-solution")
-
-
 def _graded_cells(cells):
+    """(Exercise or task, whether what it puts out is graded, points)."""
     for cell in cells:
-        if _nbgrader(cell).get("grade") or _nbgrader(cell).get("task"):
-            about = _nbgrader(cell)
-            yield _exercise_of(about["grade_id"]), cell["cell_type"], about["points"]
+        marks = _nbgrader(cell)
+        if marks.get("grade") or marks.get("task"):
+            # Cells of one exercise are called `NAME-solution` and `NAME-check`.
+            name = marks["grade_id"].removesuffix("-check")
+            yield name, cell["cell_type"] == "code" and not marks.get("solution"), marks["points"]
 
 
 def _verdicts(cells, checks):
     """Exercise → verdict. Only the checks' cells count: a student can print into any other."""
     found = {}
     for cell in cells:
-        name = _exercise_of(_nbgrader(cell).get("grade_id", ""))
+        name = _nbgrader(cell).get("grade_id", "").removesuffix("-check")
         if cell["cell_type"] == "code" and _nbgrader(cell).get("grade") and name in checks:
             for output in cell["outputs"]:
                 if verdict := output.get("data", {}).get(VERDICT_MIME):
@@ -272,7 +293,7 @@ def _verdicts(cells, checks):
 def _answers(cells):
     """Exercise → source of the cell that answers it."""
     return {
-        _exercise_of(_nbgrader(cell)["grade_id"]): "".join(cell["source"])
+        _nbgrader(cell)["grade_id"].removesuffix("-solution"): "".join(cell["source"])
         for cell in cells
         if cell["cell_type"] == "code" and _nbgrader(cell).get("solution")
     }

@@ -317,8 +317,9 @@ def _hung(cell):
 
 
 def is_graded(cell: NotebookNode) -> bool:
-    """Whether nbgrader gives points for a cell."""
-    return bool(cell.metadata.get("nbgrader", {}).get("grade"))
+    """Whether nbgrader gives points for what a cell puts out, and no person for what it says."""
+    marks = cell.metadata.get("nbgrader", {})
+    return bool(marks.get("grade") and not marks.get("solution"))
 
 
 def _fail(cell, name, reason):

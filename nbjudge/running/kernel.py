@@ -28,12 +28,6 @@ SILENCE = 0.1
 # Who used less than this share of the wall time for long enough waits for something.
 IDLE_SHARE = 0.01
 _PROVISIONER = "nbjudge-sandbox"
-# Jupyter looks among what is installed, and there it would be out of date after `git pull`.
-KernelProvisionerFactory.provisioners[_PROVISIONER] = EntryPoint(
-    _PROVISIONER,
-    "nbjudge.running.provisioner:SandboxProvisioner",
-    KernelProvisionerFactory.GROUP_NAME,
-)
 
 
 class Ended(Exception):
@@ -171,7 +165,7 @@ class Kernel:
     def _run(self, cell, limits, outputs):
         request = self._client.execute(cell.source, allow_stdin=False, stop_on_error=False)
         watch = _Watch(self, limits)
-        replied = complete = False
+        replied, complete = None, False
         while not (replied and complete):
             heard = self._messages(SILENCE)
             for socket, message in heard:
@@ -182,10 +176,12 @@ class Kernel:
                     outputs.read(kind, content)
                     complete |= kind == "status" and content["execution_state"] == "idle"
                 elif not replied:
-                    replied = True
+                    replied = message["content"]
                     watch.replied()
             self._look(heard)
             watch.look()
+        if replied["status"] == "error":
+            outputs.must_tell(replied)
 
     def settle(self, seconds: float) -> None:
         """Wait, in case something that a cell has left behind is about to end the kernel.
@@ -286,6 +282,12 @@ def _manager(folder, jailed):
     context.setsockopt(zmq.LINGER, 0)
     # Messages that wait to be read take this process's memory.
     context.setsockopt(zmq.RCVHWM, 4)
+    # Jupyter looks among what is installed, and there it would be out of date after `git pull`.
+    KernelProvisionerFactory.provisioners[_PROVISIONER] = EntryPoint(
+        _PROVISIONER,
+        "nbjudge.running.provisioner:SandboxProvisioner",
+        KernelProvisionerFactory.GROUP_NAME,
+    )
     manager = _Manager(context=context, kernel_name=_PROVISIONER)
     manager._kernel_spec = KernelSpec(
         argv=["zygote"],

@@ -94,6 +94,20 @@ class Outputs:
                 self._clear()
             self._add(made(content, self._account), content)
 
+    def must_tell(self, error: dict) -> None:
+        """Have an error among the outputs, also where the cell saw to it that none is shown.
+
+        Args:
+            error: what the kernel answered.
+
+        Raises:
+            Exception: of any kind, when no kernel answers this.
+
+        """
+        told = [output.ename for output in self._cell.outputs if output.output_type == "error"]
+        if _text(error["ename"])[:NAME] not in told:
+            self._add(_error(error, self._account), error)
+
     def finish(self) -> None:
         """Put texts together that came in several messages."""
         for number, parts in self._texts.items():

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbjudge.course.declared import device
+from nbjudge.course.files import write_whole
 from nbjudge.errors import UserError
 from nbjudge.inside.probe import SEEN
 from nbjudge.running import answers, mounts
@@ -71,11 +72,12 @@ class Contents:
 
     Args:
         tasks: what `wire.dump_tasks` made: the arguments for every check of the assignment.
-        checks: module from which the notebook imports `check`.
+        checks: module from which the notebooks import `check`; nothing if none does.
         may_import: modules of the course's package that the notebook may import.
         jailed: False leaves the machine unprotected from student code.
         hidden: absolute paths that nothing inside may see, wherever they lie: the course's folder,
             and where the gradebook is.
+        beside: files that lie beside the notebooks when they run: path, with `/`, and content.
 
     """
 
@@ -84,6 +86,7 @@ class Contents:
     may_import: tuple[str, ...]
     jailed: bool = True
     hidden: tuple[str, ...] = ()
+    beside: tuple[tuple[str, bytes], ...] = ()
 
 
 class Sandbox:
@@ -103,7 +106,10 @@ class Sandbox:
         self.jailed, self.folder = contents.jailed, self._warm.folder
         try:
             _add_modules(self.folder / "course", contents.may_import)
-            _add_check(self.folder / "course", contents.checks)
+            if contents.checks:
+                _add_check(self.folder / "course", contents.checks)
+            for name, content in contents.beside:
+                write_whole(self.folder / "course" / ".beside" / name, content)
             (self.folder / "tasks").write_bytes(contents.tasks)
             self._warm.wait()
         except BaseException:
@@ -145,12 +151,12 @@ def warm_up(jailed: bool = True, hidden: tuple[str, ...] = ()) -> None:
 
 def _take(contents):
     """The spare process, if it is of the kind that is wanted, or another one."""
-    package = contents.checks.partition(".")[0]
+    packages = {contents.checks.partition(".")[0]} - {""}
     if spare := _spare.pop(contents.jailed, None):
-        if not contents.jailed or spare.keeps(package, contents.hidden):
+        if not contents.jailed or spare.keeps(packages, contents.hidden):
             return spare
         spare.close()
-    return _Warm(contents.jailed, contents.hidden, package)
+    return _Warm(contents.jailed, contents.hidden, *packages)
 
 
 def _found(package):
@@ -188,9 +194,9 @@ class _Warm:
             self.close()
             raise
 
-    def keeps(self, package, hidden):
-        """Whether nothing inside may see this package and these paths."""
-        return package in self._packages and self._hidden.issuperset(hidden)
+    def keeps(self, packages, hidden):
+        """Whether nothing inside may see these packages and these paths."""
+        return self._packages.issuperset(packages) and self._hidden.issuperset(hidden)
 
     def _make_folder(self):
         # Another process's `_sweep` may take it for a leftover until it is locked; then there is a

@@ -29,6 +29,8 @@ from nbjudge.submissions.handed_in import (
     OURS,
     REFUSED,
     SubmissionError,
+    candidates,
+    copied_from,
     handed_in,
     too_large,
 )
@@ -287,7 +289,7 @@ def _add(handed, files, name, content):
 
 def _put(handed, folder, assignment, replace):
     """Write one student's notebooks; nothing that is there goes without being asked for."""
-    old = handed_in(folder, assignment)
+    old = handed_in(folder)
     problems = "; ".join(handed.problems)
     if not handed.notebooks:
         if not old:
@@ -307,7 +309,8 @@ def _put(handed, folder, assignment, replace):
             good=False,
         )
     # The copy of a renamed notebook goes with it.
-    for path in [*old, folder / f"{assignment}.ipynb", folder / REFUSED]:
+    copies = [path for path in candidates(folder) if copied_from(path)]
+    for path in [*old, *copies, folder / REFUSED]:
         path.unlink(missing_ok=True)
     for name, content in {**handed.documents, **handed.notebooks}.items():
         write_whole(folder / name, content)

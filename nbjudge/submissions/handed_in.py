@@ -48,11 +48,14 @@ class SubmissionError(Exception):
     """A submission that cannot be graded; the message is the reason in the report."""
 
 
-def handed_in(folder: Path, assignment: str) -> list[Path]:
-    """The notebooks that a student handed in, without the copy that `take_in` made of one."""
+class MissingError(SubmissionError):
+    """One of its notebooks is not there."""
+
+
+def handed_in(folder: Path) -> list[Path]:
+    """The notebooks that a student handed in, without the copies that `take_in` made of some."""
     found = [path for path in candidates(folder) if path.is_file()]
-    wanted = folder / f"{assignment}.ipynb"
-    return [path for path in found if path != wanted or len(found) < 2 or not copied_from(path)]
+    return [path for path in found if len(found) < 2 or not copied_from(path)]
 
 
 def candidates(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from nbjudge.course.files import as_text, read_file, remove_halves, write_whole
+from nbjudge.course.files import as_text, notebooks_in, read_file, remove_halves, write_whole
 from nbjudge.course.folder import unusable
 from nbjudge.errors import listed, plain, quoted
 from nbjudge.submissions.handed_in import (
@@ -22,6 +22,7 @@ from nbjudge.submissions.handed_in import (
     REFUSED,
     SAID,
     TIMESTAMP,
+    MissingError,
     SubmissionError,
     candidates,
     content_of,
@@ -42,17 +43,43 @@ _OTHERS = {
 }
 
 
-def take_in(folder: Path, assignment: str, release: Path) -> tuple[Path, NotebookNode]:
-    """Find the notebook of a submission and make sure that it can be read.
-
-    Of several notebooks of the assignment it is the one with most answers; of those the one named
-    `ASSIGNMENT.ipynb`, or else the one that holds more of the assignment's checks than any other.
-    If none has that name, one gets a copy that has it.
+def take_all(folder: Path, releases: list[Path]) -> tuple[dict[Path, NotebookNode], list[str]]:
+    """Find all notebooks of a submission, as `take_in` finds one.
 
     Args:
         folder: what one student handed in for one assignment.
-        assignment: its name.
-        release: the students' version of the assignment.
+        releases: the students' versions of the assignment's notebooks.
+
+    Returns:
+        What `take_in` finds for each; and the file names of those that were not handed in.
+
+    Raises:
+        SubmissionError: when none was, or one cannot be graded, with the reason.
+
+    """
+    found, missing = {}, {}
+    for release in releases:
+        try:
+            path, notebook = take_in(folder, release)
+        except MissingError as error:
+            missing[release.name] = error
+        else:
+            found[path] = notebook
+    if not found:
+        raise next(iter(missing.values()))
+    return found, list(missing)
+
+
+def take_in(folder: Path, release: Path) -> tuple[Path, NotebookNode]:
+    """Find a notebook of a submission and make sure that it can be read.
+
+    Of several that could be it, it is the one with most answers; of those the one named as it was
+    released, or else the one that holds more of its checks than any other. If none has that name,
+    one gets a copy that has it. Where an assignment has several notebooks, names come first.
+
+    Args:
+        folder: what one student handed in for one assignment.
+        release: the students' version of the notebook.
 
     Returns:
         The path of the name that nbgrader looks for, and the notebook as nbformat 4. It is this
@@ -60,13 +87,14 @@ def take_in(folder: Path, assignment: str, release: Path) -> tuple[Path, Noteboo
 
     Raises:
         FileNotFoundError: when the assignment was not released.
+        MissingError: when there is none.
         SubmissionError: when no notebook can be graded, or its timestamp cannot be read, with the
             reason.
 
     """
     released = read_release(release)
     try:
-        return _take_in(folder, assignment, released)
+        return _take_in(folder, release, released)
     except SubmissionError:
         raise
     except Exception as error:
@@ -75,18 +103,19 @@ def take_in(folder: Path, assignment: str, release: Path) -> tuple[Path, Noteboo
         raise SubmissionError(f"the submission cannot be read: {reason}") from error
 
 
-def _take_in(folder, assignment, released):
+def _take_in(folder, release, released):
     if why := unusable(folder.parent.name):
         _refuse(why)
     refuse_links(folder)
     timestamp(folder)
-    wanted = folder / f"{assignment}.ipynb"
-    paths = candidates(folder)
+    wanted = folder / release.name
+    siblings = {path.name for path in notebooks_in(release.parent)} - {release.name}
+    paths = [path for path in candidates(folder) if path.name not in siblings]
     if len(paths) > MOST_NOTEBOOKS:
         _refuse(f"it holds more than {MOST_NOTEBOOKS} notebooks: hand in one")
     others = [path for path in paths if path != wanted]
     copied = wanted in paths and bool(others) and copied_from(wanted)
-    if wanted in paths and not others:
+    if wanted in paths and (not others or (siblings and not copied)):
         # Whether it is of this assignment is for `Mend` to say.
         return wanted, read(wanted)
     chosen, said = _chosen(others if copied else paths, wanted, released)
@@ -129,7 +158,7 @@ def _chosen(paths, wanted, released):
             return (wanted, []) if wanted in ranks else _refuse(reasons[wanted])
         names = _listed(paths)
         why = "; ".join(reasons.values()) or f"none of its checks and answers is in {names}"
-        _refuse(_nothing(wanted) if not paths else f"no file {wanted.name}: {why}")
+        raise MissingError(_nothing(wanted) if not paths else f"no file {wanted.name}: {why}")
     if len(best) > 1:
         _refuse(
             f"no file {wanted.name}, and it cannot be told which one is meant of {_listed(best)}: "

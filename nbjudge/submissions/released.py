@@ -9,6 +9,7 @@ from nbformat import NotebookNode
 from nbgrader.coursedir import CourseDirectory
 
 from nbjudge.course.declared import command
+from nbjudge.course.files import notebooks_in
 from nbjudge.submissions.cells import text_of
 from nbjudge.submissions.definitions import Definitions, bound, parsed
 
@@ -109,10 +110,29 @@ def definitions_of(targets: list[Target]) -> Definitions:
     return Definitions(name for target in targets for name in target.names)
 
 
-def release_path(course: CourseDirectory, assignment: str) -> Path:
-    """Where the students' version of an assignment lies."""
-    folder = course.format_path(course.release_directory, ".", assignment)
-    return Path(folder) / f"{assignment}.ipynb"
+def release_path(course: CourseDirectory, assignment: str, name: str) -> Path:
+    """Where the students' version of an assignment's notebook lies.
+
+    Args:
+        course: nbgrader's.
+        assignment: its name.
+        name: of the notebook, without its ending.
+
+    """
+    return Path(course.format_path(course.release_directory, ".", assignment)) / f"{name}.ipynb"
+
+
+def release_paths(course: CourseDirectory, assignment: str) -> list[Path]:
+    """The students' versions of all notebooks of an assignment.
+
+    Raises:
+        FileNotFoundError: when it was not released; the message says how to.
+
+    """
+    folder = release_path(course, assignment, assignment).parent
+    if found := notebooks_in(folder):
+        return found
+    raise FileNotFoundError(f"no notebook in {folder}: run `{command()} release {assignment}`")
 
 
 def read_release(path: Path) -> NotebookNode:
@@ -123,7 +143,7 @@ def read_release(path: Path) -> NotebookNode:
 
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: run `{command()} release {path.stem}`")
+        raise FileNotFoundError(f"there is no {path}: run `{command()} release {path.parent.name}`")
     # A copy for each caller would cost more than reading it; it is looked at only.
     return _read_release(path, path.stat().st_mtime_ns)
 

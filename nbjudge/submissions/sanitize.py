@@ -24,14 +24,14 @@ from nbjudge.submissions.handed_in import (
     documents,
     kept_files,
 )
-from nbjudge.submissions.intake import take_in
+from nbjudge.submissions.intake import take_all, take_in
 from nbjudge.submissions.mend import ForeignNotebookError, mend
 from nbjudge.submissions.note import note
-from nbjudge.submissions.released import read_release, release_path
+from nbjudge.submissions.released import read_release, release_path, release_paths
 
 
 def before_autograde(assignment: str, student: str, notebooks: list[str]) -> None:
-    """nbgrader's `Autograde.pre_convert_hook`: choose the notebook of one submission.
+    """nbgrader's `Autograde.pre_convert_hook`: choose the notebooks of one submission.
 
     nbgrader drops a submission without a notebook from the run and goes on with the next; what is
     wrong with it is in the log.
@@ -39,16 +39,16 @@ def before_autograde(assignment: str, student: str, notebooks: list[str]) -> Non
     Args:
         assignment: not used; nbgrader passes a pattern when it grades several.
         student: likewise.
-        notebooks: paths in one submission's folder; changed to the one that is graded.
+        notebooks: paths in one submission's folder; changed to those that are graded.
 
     """
     folder = Path(notebooks[0]).parent
     # nbgrader works in the course folder while it converts.
     course = _course(os.getcwd())
-    release = release_path(course, folder.name)
+    releases = release_paths(course, folder.name)
     try:
-        path, _ = take_in(folder, folder.name, release)
-        notebooks[:] = [str(path)]
+        found, _ = take_all(folder, releases)
+        notebooks[:] = map(str, found)
     except SubmissionError as error:
         notebooks.clear()
         get_logger().error("%s cannot be graded: %s", folder, error)
@@ -63,7 +63,7 @@ class SubmittedExporter(NotebookExporter):
         course = CourseDirectory(config=self.config)
         assignment = about["assignment"]
         if path.parent == submitted_path(course, about["student"], assignment):
-            _, notebook = take_in(path.parent, assignment, release_path(course, assignment))
+            _, notebook = take_in(path.parent, release_path(course, assignment, path.stem))
         else:
             notebook = read_notebook(path)
         return self.from_notebook_node(notebook, resources=resources, **kw)
@@ -84,13 +84,13 @@ class Mend(NbGraderPreprocessor):
         course = CourseDirectory(config=self.config)
         folder = submitted_path(course, about["student"], assignment)
         said = nb.metadata.pop(SAID, [])
-        release = release_path(course, assignment)
+        release = release_path(course, assignment, about["notebook"])
         released = {path.name for path in release.parent.glob("*")}
         files = [name for name in documents(folder) if name not in released]
         try:
             said += mend(nb, read_release(release), files)
         except ForeignNotebookError as error:
-            raise SubmissionError(f"this is not the notebook of {assignment}: {error}") from error
+            raise SubmissionError(f"this is not the notebook of {release.stem}: {error}") from error
         if left := kept_files(folder)[1]:
             said.append(
                 f"Files beside the notebook that would be more than {FILES_LIMIT // 1_000_000} MB "
