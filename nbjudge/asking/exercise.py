@@ -80,6 +80,7 @@ class Exercise:
         points: for a pass.
         minutes: that a student needs.
         difficulty: 1 (a line) to 3 (a derivation).
+        axes: of each argument by name, and of the result as "return": letters, as in `K B`.
         compare: whether results must equal the reference's. If not, the properties decide, and
             gradients must exist and be finite.
         rtol: relative tolerance for each dtype. float64 stops at 1e-8 because torch's softplus is
@@ -101,6 +102,7 @@ class Exercise:
     points: int
     minutes: int
     difficulty: int
+    axes: dict[str, str] = field(default_factory=dict)
     properties: tuple[Property, ...] = ()
     compare: bool = True
     rtol: dict[torch.dtype, float] = field(
