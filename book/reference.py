@@ -28,11 +28,12 @@ _NAPOLEON = Config(napoleon_use_rtype=False, napoleon_use_ivar=True)
 def pages():
     """Section → name of a page → its summary and its text, in Markdown."""
     sections = {title: {} for title in SECTIONS}
-    exercises = sorted(PACKAGE.glob("exercises/[a-z]*.py"))
+    exercises = sorted(PACKAGE.glob("exercises/[a-z]*"))
     topics = {path.stem for path in exercises}
     for path in sorted(PACKAGE.rglob("*.py")):
         folder = path.parent.name
-        if path.name.startswith("_") or folder == "exercises" or path.stem in LEFT_OUT:
+        asked = path.is_relative_to(PACKAGE / "exercises")
+        if path.name.startswith("_") or asked or path.stem in LEFT_OUT:
             continue
         if folder == "models":
             section = "Models"
@@ -82,9 +83,15 @@ def _exercises(paths):
         "{py:meth}`nbjudge.check.Checker.hint`.\n",
     ]
     for path in paths:
-        tree = ast.parse(path.read_text())
+        tree = ast.parse((path / "__init__.py" if path.is_dir() else path).read_text())
         (table,) = (n.value for n in tree.body if _assigns(n, "EXERCISES"))
-        names = ", ".join(f"`{entry.id.removeprefix('_')}`" for entry in table.elts)
+        # A folder lists names in a call; a module lists variables in a tuple.
+        asked = (
+            [entry.value for entry in table.args[1:]]
+            if isinstance(table, ast.Call)
+            else [entry.id.removeprefix("_") for entry in table.elts]
+        )
+        names = ", ".join(f"`{name}`" for name in asked)
         text.append(f"```{{py:module}} dgm_utils.exercises.{path.stem}\n```\n")
         text.append(_directive("data", "check", f"Checks {names}.", [":type: Checker"]))
     return "\n".join(text)

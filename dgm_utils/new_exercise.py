@@ -109,6 +109,7 @@ def _paths(root, topic):
         f"dgm_utils/{topic}.py",
         f"tests/test_{topic}.py",
         f"dgm_utils/exercises/{topic}.py",
+        f"dgm_utils/exercises/{topic}/*.py",
         f"tests/right_answers/{topic}.py",
         f"solutions/{topic}/{topic}.ipynb",
         f"lectures/[0-9]*_{topic}.ipynb",
@@ -138,12 +139,14 @@ def _require_names(topic, name, arguments):
 
 def _require_new(root, topic, name):
     """Refuse an exercise that exists in any topic, and a topic whose name is taken."""
-    for path in sorted(root.glob("dgm_utils/exercises/*.py")):
-        # Right answers of all topics are looked up by the name of the exercise alone.
-        if f"_{name}" in _bound(path):
-            raise UserError(f"{path.stem} has an exercise {name!r} already: choose another name")
+    # Right answers of all topics are looked up by the name of the exercise alone.
+    folder = root / "dgm_utils" / "exercises"
+    having = [path.parent.name for path in folder.glob(f"*/{name}.py")]
+    having += [path.stem for path in folder.glob("*.py") if f"_{name}" in _bound(path)]
+    if having:
+        raise UserError(f"{having[0]} has an exercise {name!r} already: choose another name")
     files = [path for path in _paths(root, topic) if path.parent != root / "lectures"]
-    if (root / "dgm_utils" / topic).exists() or 0 < len(files) < 5:
+    if (root / "dgm_utils" / topic).exists() or 0 < len({path.parent for path in files}) < 5:
         taken = [str(path.relative_to(root)) for path in files] or [f"dgm_utils/{topic}/"]
         raise UserError(
             f"{', '.join(taken)} exists, but the other files of a topic {topic!r} do not: "
@@ -151,14 +154,16 @@ def _require_new(root, topic, name):
         )
     names = {name, f"test_{name}", f"_{name}_cases", f"_{name}_is_exact", f"{name}_wrong"}
     names |= {f"{name}_in_a_loop", f"{name}_from_torch", f"{name}_rearranged"}
-    for path in files[:4]:
+    for path in files:
+        if path.suffix != ".py":
+            continue
         if taken := sorted(names & _bound(path)):
             where = path.relative_to(root)
             raise UserError(f"{where} has a {taken[0]!r} already: choose another name")
     reserved = {"check"}
     if files:
-        notebook = nbformat.read(files[4], as_version=4)
-        reserved |= _bound_in(_cell(notebook, "imports", files[4]).source)
+        notebook = nbformat.read(files[-1], as_version=4)
+        reserved |= _bound_in(_cell(notebook, "imports", files[-1]).source)
     if name in reserved:
         raise UserError(f"the notebook imports {name!r} from elsewhere: choose another name")
 
@@ -203,6 +208,7 @@ class _Draft:
             "topic": topic,
             "name": name,
             "arguments": ", ".join(arguments),
+            "first": arguments[0] if arguments else "",
             "draws": draws + "," * (len(arguments) == 1),
             "rule": "-" * (_MAX_LINE - len(f"# --- {name} ")),
             "reference": topic,
@@ -222,7 +228,7 @@ class _Draft:
             self.root / f"tests/test_{topic}.py": self._module(
                 f"tests/test_{topic}.py", templates.TEST_MODULE, templates.TEST
             ),
-            self.root / f"dgm_utils/exercises/{topic}.py": self._exercises(),
+            **self._exercises(),
             self.root / f"tests/right_answers/{topic}.py": self._right_answers(),
         }
         solution = self.root / "solutions" / topic / f"{topic}.ipynb"
@@ -241,15 +247,23 @@ class _Draft:
         return text + self._fill(addition)
 
     def _exercises(self):
-        path = self.root / f"dgm_utils/exercises/{self.topic}.py"
-        new = not path.exists()
-        text = self._fill(templates.EXERCISES_MODULE) if new else path.read_text(encoding="utf-8")
-        wrong = [self._fill(templates.MISCONCEPTION, number=number) for number in range(1, 6)]
-        alias = _alias(text, self.topic, path)
-        section = self._fill(templates.EXERCISE, wrong="".join(wrong), reference=alias)
-        if new:
-            return text + section + self._fill(templates.EXERCISES_END)
-        return _insert(text, path, "EXERCISES", section, f"    _{self.name},\n")
+        """The exercise: a page in the topic's folder, or a section where the topic is a module."""
+        module = self.root / f"dgm_utils/exercises/{self.topic}.py"
+        numbers = range(1, 6)
+        if module.exists():
+            text = module.read_text(encoding="utf-8")
+            wrong = [self._fill(templates.MISCONCEPTION, number=number) for number in numbers]
+            alias = _alias(text, self.topic, module)
+            section = self._fill(templates.EXERCISE, wrong="".join(wrong), reference=alias)
+            return {module: _insert(text, module, "EXERCISES", section, f"    _{self.name},\n")}
+        table = module.with_suffix("") / "__init__.py"
+        wrong = [self._fill(templates.WRONG, number=number) for number in numbers]
+        page = self._fill(templates.PAGE) + "".join(wrong)
+        if not table.exists():
+            return {table.with_name(f"{self.name}.py"): page, table: self._fill(templates.PAGES)}
+        text = table.read_text(encoding="utf-8")
+        text = _insert(text, table, "EXERCISES", "", f'    "{self.name}",\n')
+        return {table.with_name(f"{self.name}.py"): page, table: text}
 
     def _right_answers(self):
         path = self.root / f"tests/right_answers/{self.topic}.py"

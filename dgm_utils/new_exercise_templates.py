@@ -31,27 +31,69 @@ def test_$name():
     raise NotImplementedError("FILL: hold $name against an exact answer")
 '''
 
-# dgm_utils/exercises/TOPIC.py
-EXERCISES_MODULE = '''\
-"""What is asked in the assignment `$topic`.
+# dgm_utils/exercises/TOPIC/__init__.py, a new one
+PAGES = '''\
+"""The assignment `$topic`: its exercises in the order in which they are asked, and `check`."""
 
-Cases, exact answers, wrong answers on record, hints. The wrong implementations use `torch`, `F`,
-`math` and `itertools` and nothing else of this module, because their sources are pasted into
-notebooks that have the same imports.
-"""
-
-from dgm_utils import $topic
 from dgm_utils.exercises import EDITION
+from nbjudge.asking.page import exercises
 from nbjudge.check import Checker
-from nbjudge.asking.exercise import Exercise, Misconceptions, Property
-from nbjudge.inside.case import Case
 
-'''
-EXERCISES_END = """\
-EXERCISES = (_$name,)
+EXERCISES = exercises(
+    __name__,
+    "$name",
+)
 
 check = Checker(EXERCISES, may_import=("dgm_utils.data",), edition=EDITION)
-"""
+'''
+# dgm_utils/exercises/TOPIC/NAME.py
+PAGE = '''\
+"""`$name`: FILL: what is asked, in a few words."""
+
+from dgm_utils import $topic
+from nbjudge.asking.page import Page
+
+page = Page(
+    $topic.$name,
+    "FILL: what is asked in $name, in one sentence",
+    # FILL: these numbers, the same on the card and in the check cell of the notebook.
+    points=1,
+    minutes=10,
+    difficulty=1,
+    # FILL: the axes of $name, as in B D, _ -> B, and its wrt
+    axes="",
+    wrt="$first",
+    hints=(
+        "FILL: three hints for $name, each saying more than the one before",
+        "FILL",
+        "FILL",
+    ),
+)
+
+
+@page.cases
+def _(draw):
+    size = draw.integer(2, 4)
+    args = ($draws)
+    yield page.case("FILL: the simplest case of $name", *args)
+    # Then the edges: one entry, axes of different length, large numbers, not contiguous.
+    raise NotImplementedError("FILL: the other cases of $name")
+
+
+@page.must
+def hold_for_it(value, $arguments):
+    """FILL: a property of $name, or none."""
+    raise NotImplementedError("FILL: a property of $name, or none")
+'''
+WRONG = '''
+
+@page.wrong("FILL: wrong answer $number")
+def _($arguments):
+    """FILL You …: {got}; …, {expected}."""
+    raise NotImplementedError("FILL")
+'''
+
+# dgm_utils/exercises/TOPIC.py, where a topic is still one module
 EXERCISE = """\
 # --- $name $rule
 

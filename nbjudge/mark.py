@@ -75,10 +75,10 @@ class Marker:
         self._module, checker = _checker_of(notebooks)
         self._exercises: dict[str, Exercise] = checker.exercises if checker else {}
         self._may_import = checker.may_import if checker else ()
-        # What a result depends on beside the submission.
+        # What a result depends on beside the submission: the packages of checks and references.
         modules = {e.reference.__module__ for e in self._exercises.values()}
         modules |= {self._module} if self._module else set()
-        files = [*sources, *(Path(sys.modules[name].__file__) for name in sorted(modules))]
+        files = [*sources, *_files_behind(modules)]
         self._beside = _files_beside(sources)
         parts = [secret, VERDICT_MIME.encode(), *(file.read_bytes() for file in files)]
         parts += [part for name, content in self._beside for part in (name.encode(), content)]
@@ -208,6 +208,17 @@ def exercises_of(source: Path) -> tuple[Exercise, ...]:
 def graded_on() -> list[str]:
     """The device that the environment names, or the CPU: a card is not in the sandbox unasked."""
     return devices() if device() else ["cpu"]
+
+
+def _files_behind(modules: set[str]) -> list[Path]:
+    """All files of the packages to which modules belong; of a module in no package, its own."""
+    files = set()
+    for name in {name.partition(".")[0] for name in modules}:
+        top = sys.modules[name]
+        folders = [Path(folder) for folder in getattr(top, "__path__", ())]
+        found = [file for folder in folders for file in folder.rglob("*")]
+        files.update(found or [Path(top.__file__)])
+    return sorted(file for file in files if file.is_file() and file.suffix != ".pyc")
 
 
 def _is_record(output):

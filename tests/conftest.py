@@ -25,7 +25,7 @@ JAILED = not why_not()
 NO_SANDBOX = [] if JAILED else ["--no-sandbox"]
 needs_sandbox = pytest.mark.skipif(not JAILED, reason=why_not() or "there is a sandbox")
 ROOT = Path(__file__).resolve().parent.parent
-TOPICS = sorted(path.stem for path in ROOT.glob("dgm_utils/exercises/[a-z]*.py"))
+TOPICS = sorted(path.stem for path in ROOT.glob("dgm_utils/exercises/[a-z]*"))
 EXERCISES_OF = {
     topic: importlib.import_module(f"dgm_utils.exercises.{topic}").EXERCISES for topic in TOPICS
 }

@@ -60,7 +60,14 @@ STUB = r'raise NotImplementedError\(\\?"FILL: %s[^"]*"\)'
 FILLED = {
     STUB % "the reference": lambda _: "return x / 2",
     STUB % "hold": lambda _: "assert 0.5 + 0.5 == 1",
+    # A page has the argument itself, a section of a module has the case.
+    r"(yield page\.case.*\n.*\n    )" + STUB % "the other cases": lambda m: (
+        f'{m[1]}yield page.case("more", 1e3 * draw.normal(5))'
+    ),
     STUB % "the other cases": lambda _: 'yield Case("more", (1e3 * draw.normal(5),), wrt=(0,))',
+    r"(def hold_for_it.*\n.*\n    )" + STUB % "a property": lambda m: (
+        f"{m[1]}return bool((2 * value == x).all())"
+    ),
     STUB % "a property": lambda _: "return bool((2 * value == case.args[0]).all())",
     STUB % r"\w+ (in a|from|by)": lambda _: f"return {next(RIGHT)}",
     '# FILL: above, what the wrong answers need[^"]*': lambda _: "# Nothing from dgm_utils.data.",
@@ -135,8 +142,8 @@ def test_a_second_exercise_of_a_new_topic_stands_behind_the_first(clone):
     new_exercise(clone, "halves", "first_half")
     new_exercise(clone, "halves", "second_half", ["x", "other"])
     is_formatted(clone)
-    text = (clone / "dgm_utils/exercises/halves.py").read_text()
-    assert "EXERCISES = (\n    _first_half,\n    _second_half,\n)\n" in text
+    text = (clone / "dgm_utils/exercises/halves/__init__.py").read_text()
+    assert '    __name__,\n    "first_half",\n    "second_half",\n)\n' in text
     text = (clone / "solutions/halves/halves.ipynb").read_text()
     ids = re.findall(r'"id": "(.*)"', text)
     assert ids.index("second_half-card") == ids.index("first_half-check") + 1

@@ -197,7 +197,7 @@ def test_readers_without_cones_tell_other_palettes_apart_less():
 
 
 def test_assignments_and_their_pictures_have_colours_of_the_palette():
-    paths = [*ROOT.glob("solutions/*/*.ipynb"), *ROOT.glob("dgm_utils/exercises/*.py")]
+    paths = [*ROOT.glob("solutions/*/*.ipynb"), *ROOT.glob("dgm_utils/exercises/**/*.py")]
     used = {color for path in paths for color in re.findall(r"#[0-9A-Fa-f]{6}\b", path.read_text())}
     assert len(used) > 3 and used <= set(COLORS)
 

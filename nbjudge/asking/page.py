@@ -42,7 +42,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -172,7 +172,7 @@ class Page:
         /,
         *args: Any,
         wrt: str | None = None,
-        calls: dict[str, tuple[int, int]] | None = None,
+        passes: dict[str, tuple[int, int]] | None = None,
         project: dict[str, Callable] | None = None,
         max_numel: int | None = None,
         probe: Callable | None = None,
@@ -185,7 +185,7 @@ class Page:
             args: arguments in the order of the reference's parameters.
             wrt: names of the arguments whose gradients are compared, if others than the page says;
                 the empty string for none.
-            calls: name of an argument → how often it may be called, see `Case`.
+            passes: name of an argument → how often it may be passed through, see `Case`.
             project: name of an argument → what of its gradient is compared, see `Case`.
             max_numel: see `Case`.
             probe: see `Case`.
@@ -206,14 +206,19 @@ class Page:
         if bound.kwargs:
             # One in front of them was left out; arguments are passed by position.
             bound.apply_defaults()
-        positions = partial(self._positions, where)
+
+        def by_position(named):
+            return dict(
+                zip(self._positions(where, named or ()), (named or {}).values(), strict=True)
+            )
+
         return Case(
             name,
             bound.args,
-            self._wrt if wrt is None else positions(wrt.split()),
+            self._wrt if wrt is None else self._positions(where, wrt.split()),
             facts,
-            dict(zip(positions(calls or ()), (calls or {}).values(), strict=True)),
-            dict(zip(positions(project or ()), (project or {}).values(), strict=True)),
+            by_position(passes),
+            by_position(project),
             max_numel,
             probe,
         )
@@ -296,7 +301,7 @@ class Page:
             self._same_parameters(repr(name), function)
             sentence = self._sentence(function, name)
             implementation = function
-            if any(used in self._pieces for used in _global_names(function.__code__)):
+            if any(used in self._pieces for used in _names_elsewhere(function.__code__)):
                 implementation = self._standing_alone(name, _definition(function))
             else:
                 self._require_alone(name, function.__code__)
@@ -353,14 +358,14 @@ class Page:
     def _pieces_of(self, code):
         """Names of the pieces that code uses, each after those that it uses itself."""
         found = {}
-        for name in _global_names(code):
+        for name in _names_elsewhere(code):
             if name in self._pieces:
                 found |= dict.fromkeys(self._pieces_of(self._pieces[name].__code__))
                 found[name] = None
         return list(found)
 
     def _require_alone(self, name, code):
-        for used in _global_names(code):
+        for used in _names_elsewhere(code):
             if used not in _IN_A_NOTEBOOK and not hasattr(builtins, used):
                 self._refuse(
                     f"{name!r} uses `{used}`, which a notebook has not: write it with torch, F, "
@@ -414,13 +419,18 @@ class Page:
         raise ValueError(f"the page of {self.name}: {reason}")
 
 
+def _names_elsewhere(code):
+    """Names that code takes from outside of itself: of its module, and of a function around it."""
+    return list(dict.fromkeys([*code.co_freevars, *_global_names(code)]))
+
+
 def _global_names(code):
-    """Names that code looks up outside of itself, functions within it included."""
-    names = {i.argval: None for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= dict.fromkeys(_global_names(constant))
-    return list(names)
+            yield from _global_names(constant)
 
 
 def _definition(function) -> ast.FunctionDef:
