@@ -33,7 +33,7 @@ test: lint
 lint: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python tests/notebooks.py
+	$(BIN)/python tests/rigs/notebooks.py
 	$(BIN)/dgm release --check
 
 lectures: $(VENV)/installed

@@ -3,10 +3,10 @@
     python -m benchmarks.hostile                 # all of them at once, in two orders
     python -m benchmarks.hostile --only floods   # those in whose name this is found
 
-What a submission tries, and the points that are due to it all the same, is in `tests/hostile.py`
-and `tests/hostile_files.py`. It is contained if it gets what is due, if the reason for it can be
-read, and if nothing came out of the sandbox that should not. Between them stand honest submissions,
-which must come out exactly as in a class of their own.
+What a submission tries, and the points that are due to it all the same, is in
+`tests/rigs/hostile.py` and `tests/rigs/hostile_files.py`. It is contained if it gets what is due,
+if the reason for it can be read, and if nothing came out of the sandbox that should not. Between
+them stand honest submissions, which must come out exactly as in a class of their own.
 
 This runs those too that take gigabytes or minutes, all at once. It prints a line for each, and how
 much memory the machine had left at the worst moment. The exit code is 1 if one was not contained.
@@ -39,7 +39,7 @@ from nbjudge.course.results import FAILED, MANUAL, Result
 from nbjudge.grade import _verdicts, grade_class
 from nbjudge.step import close_graders
 
-sys.path.append(str(ROOT / "tests"))
+sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "rigs")]
 Hostile = importlib.import_module("hostile").Hostile
 KINDS = [*importlib.import_module("hostile").CODE, *importlib.import_module("hostile_files").FILES]
 # Honest students, and the points of their functions.

@@ -2,8 +2,8 @@
 
     python -m benchmarks.plain                      # 12 submissions of two notebooks, 2 rounds
 
-The course is that of `tests/plain_course`; both graders have it by turns, in one run, each time a
-fresh copy with the same submissions, and must come to the same score in every cell. Time and CPU
+The course is that of `tests/rigs/plain_course`; both graders have it by turns, in one run, each time
+a fresh copy with the same submissions, and must come to the same score in every cell. Time and CPU
 time are measured as in `benchmarks/grading.py`.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.grading import PR_SET_CHILD_SUBREAPER, ROOT, Cost, measured
 
-sys.path.append(str(ROOT / "tests"))
+sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "rigs")]
 
 from plain_course import (
     ASSIGNMENT,

@@ -21,7 +21,7 @@ from dgm_utils import new_exercise_templates as templates
 from nbjudge.errors import UserError
 
 # By these a clone of the repository is told from a course folder that only grades.
-_FLOORS = ("dgm_utils/exercises", "tests/right_answers", "solutions", "lectures")
+_FLOORS = ("dgm_utils/exercises", "tests/exercises", "solutions", "lectures")
 _MARK = re.compile(r'\bFILL\b(?:: ([^"\\|\[\]]+))?')
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _MAX_LINE = 100

@@ -1,4 +1,6 @@
-"""Takes the pictures in docs/images/ anew: `PYTHONPATH=tests python docs/pictures.py`.
+"""Takes the pictures in docs/images/ anew.
+
+    PYTHONPATH=tests:tests/rigs:tests/site python docs/pictures.py
 
 Needs Chromium, as the tests of JupyterLab do, and is run when a check's output looks different.
 """

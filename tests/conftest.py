@@ -5,7 +5,6 @@ import importlib.util
 import itertools
 import os
 import shutil
-import sys
 from pathlib import Path
 
 # Two test processes on two cores: more threads would only get in each other's way.
@@ -16,9 +15,6 @@ import pytest
 from nbjudge.course.folder import Course
 from nbjudge.running.sandbox import why_not
 from nbjudge.step import close_graders
-
-# `benchmarks/` is no part of the package.
-sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 # Where there is no sandbox, what it protects is not tested, but grading is.
 JAILED = not why_not()
@@ -31,9 +27,9 @@ EXERCISES_OF = {
 }
 EXERCISES = [exercise for topic in TOPICS for exercise in EXERCISES_OF[topic]]
 RIGHT = {
-    name: answers
+    exercise.name: importlib.import_module(f"exercises.{topic}.{exercise.name}").RIGHT
     for topic in TOPICS
-    for name, answers in importlib.import_module(f"right_answers.{topic}").RIGHT.items()
+    for exercise in EXERCISES_OF[topic]
 }
 HEADER = "import itertools\nimport math\n\nimport torch\nimport torch.nn.functional as F\n\n\n"
 
