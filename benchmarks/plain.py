@@ -2,9 +2,9 @@
 
     python -m benchmarks.plain                      # 12 submissions of two notebooks, 2 rounds
 
-The course is that of `tests/rigs/plain_course`; both graders have it by turns, in one run, each time
-a fresh copy with the same submissions, and must come to the same score in every cell. Time and CPU
-time are measured as in `benchmarks/grading.py`.
+The course is that of `tests/rigs/plain_course`; both graders have it by turns, in one run, each
+time a fresh copy with the same submissions, and must come to the same score in every cell. Time and
+CPU time are measured as in `benchmarks/grading.py`.
 """
 
 import argparse
