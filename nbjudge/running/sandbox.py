@@ -162,10 +162,10 @@ def _take(contents):
 def _found(package):
     """Where a package lies, and copies of it."""
     spec = importlib.util.find_spec(package)
-    if not spec or not spec.submodule_search_locations:
-        return ()
-    (folder,) = spec.submodule_search_locations
-    return mounts.answers(package, Path(folder))
+    # One without an `__init__.py` may have several.
+    folders = (spec and spec.submodule_search_locations) or ()
+    found = (mounts.answers(package, Path(os.path.abspath(folder))) for folder in folders)
+    return tuple(itertools.chain(*found))
 
 
 class _Warm:
