@@ -191,10 +191,6 @@ class PixelCNN(nn.Module):
             h = h + layer["mix"](_gate(features).flatten(0, 1))
         return self.head(h)
 
-    def _check_pixels(self, name, value):
-        batch = value.shape[:1] if torch.is_tensor(value) else ()
-        self._check(name, value, (*batch, self.shape[0] * self.shape[1]))
-
 
 def _gate(features):
     signal, gate = features.chunk(2, -3)
