@@ -96,7 +96,7 @@ class _Spec:
 
 
 def _check(given, specs):
-    sizes = {}
+    known = {}
     owner = given.get("self")
     first = _weights(owner)
     for name, spec in specs.items():
@@ -104,7 +104,7 @@ def _check(given, specs):
             continue  # a missing argument is the function's own error, a default needs no check
         value = given[name]
         _check_kind(name, value, spec.kind)
-        _check_shape(name, value, spec, sizes, owner)
+        known = _check_shape(name, value, spec, known, owner)
         if value.numel() == 0:
             raise ValueError(f"{name} must not be empty, but its shape is {tuple(value.shape)}")
         if first and value.device != first[1].device:
@@ -128,16 +128,23 @@ def _check_kind(name, value, kind):
         raise TypeError(f"{name} must hold integers, not {value.dtype}")
 
 
-def _check_shape(name, value, spec, sizes, owner):
-    """Compare with the sizes known so far, and add this argument's to them."""
+def _check_shape(name, value, spec, known, owner):
+    """The axes known from here on: those known so far, which must fit, and this argument's.
+
+    Each with its size and the argument that it was found in, None for a size of the module itself.
+    """
     shape = tuple(value.shape)
-    known = sizes | {axis: getattr(owner, axis[1:]) for axis in spec.axes if axis[0] == "."}
+    known = known | {axis: (getattr(owner, axis[1:]), None) for axis in spec.axes if axis[0] == "."}
     found = dict(known)
     pairs = zip(reversed(spec.axes), reversed(shape), strict=False)
     enough = len(shape) >= len(spec.axes) if spec.leading else len(shape) == len(spec.axes)
     # setdefault: a letter that is new stands for this size from here on.
-    if not enough or any(found.setdefault(axis, size) != size for axis, size in pairs):
-        wanted = [f"{axis.lstrip('.')} = {known[axis]}" for axis in spec.axes if axis in known]
+    if not enough or any(found.setdefault(axis, (size, name))[0] != size for axis, size in pairs):
+        wanted = [_axis(axis, *known[axis]) for axis in dict.fromkeys(spec.axes) if axis in known]
         where = f" with {', '.join(wanted)}" if wanted else ""
         raise ValueError(f"{name} must have the shape {spec}{where}, not {shape}")
-    sizes.update(found)
+    return found
+
+
+def _axis(axis, size, argument):
+    return f"{axis} = {size} as in {argument}" if argument else f"{axis.lstrip('.')} = {size}"

@@ -550,7 +550,7 @@ BAD = [
      TypeError, "noise must be floating"),
     (uniform_bound, (log_normal, torch.ones(2), torch.ones(1, 2)), ValueError, "x must have"),
     (uniform_bound, (log_normal, torch.ones(2, 3), torch.ones(1, 2, 2)), ValueError,
-     r"noise must have the shape \(S, B, D\) with B = 2, D = 3, not \(1, 2, 2\)"),
+     r"noise must have the shape \(S, B, D\) with B = 2 as in x, D = 3 as in x, not \(1, 2, 2\)"),
     (variational_bound, (log_normal, torch.ones(2, 3), torch.ones(4, 2, 3), torch.ones(3, 2)),
      ValueError, "log_q .* S = 4"),
     (importance_weighted_dequantization,

@@ -354,7 +354,7 @@ def test_points_one_by_one():
 
 BAD = [
     (pairwise_log_prob, (torch.ones(4, 2), torch.ones(5, 3), torch.ones(5, 3)), ValueError,
-     r"mean must have the shape \(N, L\) with L = 2, not \(5, 3\)"),
+     r"mean must have the shape \(N, L\) with L = 2 as in z, not \(5, 3\)"),
     (log_aggregated_posterior, (torch.ones(4, 2), torch.ones(0, 2), torch.ones(0, 2)), ValueError,
      "mean must not be empty"),
     (average_kl, (torch.ones(4, 2), torch.ones(4)), ValueError, "log_var"),

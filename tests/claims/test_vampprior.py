@@ -513,7 +513,7 @@ def test_priors_save_load_and_reach_every_parameter(tmp_path):
 
 BAD = [
     (mixture_log_prob, (torch.ones(5, 2), torch.ones(4, 3), torch.ones(4, 3)), ValueError,
-     r"means must have the shape \(C, L\) with L = 2, not \(4, 3\)"),
+     r"means must have the shape \(C, L\) with L = 2 as in z, not \(4, 3\)"),
     (mixture_log_prob, (torch.ones(5, 2), torch.ones(0, 2), torch.ones(0, 2)),
      ValueError, "means must not"),
     (monte_carlo_kl, (torch.ones(3), torch.ones(3)), ValueError, "log_q"),

@@ -426,7 +426,7 @@ def test_what_a_check_accepts():
     assert function(x=x, y=y, z=torch.ones(2)) == "called"
     assert function(x, y, torch.ones(5, 4, 2)) == "called"
     with pytest.raises(
-        ValueError, match=r"z must have the shape \(..., D\) with D = 2, not \(3,\)"
+        ValueError, match=r"z must have the shape \(..., D\) with D = 2 as in x, not \(3,\)"
     ):
         function(x, y=y, z=torch.ones(3))
 
