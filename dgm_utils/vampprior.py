@@ -62,7 +62,7 @@ def sample_vampprior(pseudo, encoder, component, noise):
     """
     within("component", component, 0, len(pseudo) - 1)
     mean, log_var = encoder(pseudo[component])
-    return priors.reparameterize(mean, log_var, noise)
+    return densities.sample_gaussian(mean, log_var, noise)
 
 
 @takes(log_px="B", log_pz1="B", log_pz2="B", log_qz1="B", log_qz2="B")

@@ -12,8 +12,7 @@ import torch
 
 from benchmarks.tables.iwae import start_at_the_mean
 from dgm_utils.elbo_surgery import average_kl, elbo_surgery
-from dgm_utils.models.densities import gaussian_log_prob, standard_normal_log_prob
-from dgm_utils.models.priors import reparameterize
+from dgm_utils.models.densities import gaussian_log_prob, sample_gaussian, standard_normal_log_prob
 from dgm_utils.models.vae import mlp_vae
 
 _COMMON = {
@@ -48,7 +47,7 @@ def measure(model, work, images, config):
     x = torch.bernoulli(images, generator=work.generator(1))
     noise = torch.randn(len(x), config["latents"], generator=work.generator(2), device=x.device)
     mean, log_var = model.encode(x)
-    z = reparameterize(mean, log_var, noise)
+    z = sample_gaussian(mean, log_var, noise)
     reconstruction = torch.cat(
         [model.decoder.log_prob(*block) for block in zip(x.split(5000), z.split(5000), strict=True)]
     )

@@ -13,7 +13,7 @@ import torch
 from benchmarks.tables.iwae import likelihood, start_at_the_mean
 from dgm_utils.iwae import active_units
 from dgm_utils.models.hvae import mlp_hvae
-from dgm_utils.models.priors import GaussianMixture, StandardNormal, VampPrior
+from dgm_utils.models.priors import GaussianMixture, StandardNormalPrior, VampPrior
 
 _COMMON = {
     "data": "binarized_mnist",
@@ -56,7 +56,7 @@ def make_prior(config, images):
     """The prior of z2 that a row is about."""
     components, latents = config["components"], config["latents"][1]
     if config["prior"] == "standard Gaussian":
-        return StandardNormal(latents)
+        return StandardNormalPrior(latents)
     if config["prior"] == "mixture of Gaussians":
         return GaussianMixture(components, latents)
     if config["prior"] == "VampPrior":

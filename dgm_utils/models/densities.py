@@ -1,4 +1,4 @@
-"""Log-densities that more than one model needs, in nats, and one that has to be fast.
+"""Log-densities that more than one model needs, in nats; draws of one; and one that has to be fast.
 
 The last axis is that of the dimensions, and every density here is summed over it: the log-density
 of a vector is one number. Leading axes broadcast.
@@ -74,6 +74,11 @@ def gaussian_log_prob(x, mean, log_var):
     # Divided by √s twice and then squared: 1/s² overflows early, and 0 · inf is not a number.
     root = torch.exp(-0.25 * log_var)
     return -0.5 * (((x - mean) * root * root) ** 2 + log_var + LOG_2PI).sum(-1)
+
+
+def sample_gaussian(mean, log_var, noise):
+    """`mean + exp(log_var/2) · noise`: a draw of N(mean, diag exp(log_var)), differentiable."""
+    return mean + torch.exp(0.5 * log_var) * noise
 
 
 @full_precision

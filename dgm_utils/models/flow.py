@@ -16,7 +16,7 @@ space; lectures L5-2024 and L6-2021.
 import torch
 from torch import nn
 
-from dgm_utils.models.densities import standard_normal_log_prob
+from dgm_utils.models.densities import sample_gaussian, standard_normal_log_prob
 from dgm_utils.validate import takes, whole_number
 
 
@@ -106,7 +106,7 @@ class FlowPosterior(nn.Module):
             z_K `(..., B, L)` and log q(z_K|x) `(..., B)` in nats.
 
         """
-        z = mean + torch.exp(0.5 * log_var) * noise
+        z = sample_gaussian(mean, log_var, noise)
         log_q0 = standard_normal_log_prob(noise) - 0.5 * log_var.sum(-1)
         shape, z = z.shape, z.flatten(0, -2)
         log_dets = []

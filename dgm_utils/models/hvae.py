@@ -13,8 +13,8 @@ Source: Tomczak, Welling, "VAE with a VampPrior" (2018), section 4; lecture MIPT
 import torch
 from torch import nn
 
-from dgm_utils.models.densities import bounded, gaussian_log_prob
-from dgm_utils.models.priors import StandardNormal, reparameterize
+from dgm_utils.models.densities import bounded, gaussian_log_prob, sample_gaussian
+from dgm_utils.models.priors import StandardNormalPrior
 from dgm_utils.models.vae import (
     LOG_VAR_LIMIT,
     GaussianEncoder,
@@ -71,7 +71,7 @@ class HVAE(LatentVariableModel):
         super().__init__()
         self.encoder2, self.encoder1 = encoder2, encoder1
         self.prior1, self.decoder = prior1, decoder
-        self.prior = StandardNormal(num_latents[1]) if prior is None else prior
+        self.prior = StandardNormalPrior(num_latents[1]) if prior is None else prior
         self.num_dims, self.num_latents, self.num_noise = num_dims, num_latents, sum(num_latents)
         if self.prior.num_latents != num_latents[1]:
             raise ValueError(
@@ -96,9 +96,9 @@ class HVAE(LatentVariableModel):
         """Log-weights: the hierarchical ELBO of each sample, `(K, B)`."""
         mean2, log_var2, features = code
         noise2, noise1 = noise.split([self.num_latents[1], self.num_latents[0]], -1)
-        z2 = reparameterize(mean2, log_var2, noise2)
+        z2 = sample_gaussian(mean2, log_var2, noise2)
         mean1, log_var1 = self.encoder1(features, z2)
-        z1 = reparameterize(mean1, log_var1, noise1)
+        z1 = sample_gaussian(mean1, log_var1, noise1)
         return hierarchical_elbo(
             self.decoder.log_prob(x, torch.cat([z1, z2], -1)),
             gaussian_log_prob(z1, *self.prior1(z2)),
@@ -121,7 +121,7 @@ class HVAE(LatentVariableModel):
         """`E[x|z1, z2]` at latents drawn from the model, normal noise `(S, L2 + L1) → (S, D)`."""
         noise2, noise1 = noise.split([self.num_latents[1], self.num_latents[0]], -1)
         z2 = self.prior.sample(noise2.contiguous(), self.encoder2, generator)
-        z1 = reparameterize(*self.prior1(z2), noise1)
+        z1 = sample_gaussian(*self.prior1(z2), noise1)
         return self.decoder.mean(torch.cat([z1, z2], -1))
 
 

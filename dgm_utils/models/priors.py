@@ -16,14 +16,10 @@ from dgm_utils.models.densities import (
     gaussian_kl,
     gaussian_log_prob,
     log_mean_gaussians,
+    sample_gaussian,
     standard_normal_log_prob,
 )
 from dgm_utils.validate import takes, whole_number
-
-
-def reparameterize(mean, log_var, noise):
-    """`mean + exp(log_var/2) · noise`: a sample of `N(mean, diag exp(log_var))`."""
-    return mean + torch.exp(0.5 * log_var) * noise
 
 
 def pseudo_inputs(raw):
@@ -65,7 +61,7 @@ class Prior(nn.Module):
         return gaussian_log_prob(z, mean, log_var) - self.log_prob(z, encoder)
 
 
-class StandardNormal(Prior):
+class StandardNormalPrior(Prior):
     """`p(z) = N(0, I)`."""
 
     def density(self, encoder=None):
@@ -106,7 +102,7 @@ class GaussianMixture(Prior):
     def sample(self, noise, encoder=None, generator=None):
         """Turn `(S, L)` standard normal noise into samples; `generator` draws the components."""
         component = _draw_components(len(self.means), noise, generator)
-        return reparameterize(self.means[component], self.log_vars[component], noise)
+        return sample_gaussian(self.means[component], self.log_vars[component], noise)
 
 
 class VampPrior(Prior):
@@ -153,7 +149,7 @@ class VampPrior(Prior):
         """Turn `(S, L)` standard normal noise into samples; `generator` draws the components."""
         component = _draw_components(len(self.raw), noise, generator)
         mean, log_var = encoder(self.pseudo_inputs()[component])
-        return reparameterize(mean, log_var, noise)
+        return sample_gaussian(mean, log_var, noise)
 
 
 def _draw_components(num_components, noise, generator):

@@ -24,8 +24,9 @@ from dgm_utils.models.densities import (
     discretized_logistic_log_prob,
     gaussian_log_prob,
     log_mean_exp,
+    sample_gaussian,
 )
-from dgm_utils.models.priors import StandardNormal, reparameterize
+from dgm_utils.models.priors import StandardNormalPrior
 from dgm_utils.validate import takes, whole_number
 
 # Standard deviations between e⁻⁵ and e⁵.
@@ -158,7 +159,7 @@ class GaussianDecoder(Decoder):
 
     def sample(self, noise, z):
         """Draw x from p(x|z): noise of U[0, 1) `(..., D)` and z `(..., L)`."""
-        return reparameterize(*self(z), torch.special.ndtri(_inside(noise)))
+        return sample_gaussian(*self(z), torch.special.ndtri(_inside(noise)))
 
 
 class DiscretizedLogisticDecoder(Decoder):
@@ -268,7 +269,7 @@ class VAE(LatentVariableModel):
     def __init__(self, encoder, decoder, num_dims, num_latents, prior=None):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.prior = StandardNormal(num_latents) if prior is None else prior
+        self.prior = StandardNormalPrior(num_latents) if prior is None else prior
         self.num_dims, self.num_latents, self.num_noise = num_dims, num_latents, num_latents
         if self.prior.num_latents != num_latents:
             raise ValueError(
@@ -287,7 +288,7 @@ class VAE(LatentVariableModel):
         The KL is the prior's: closed form for the standard normal, the same K samples otherwise.
         """
         mean, log_var = self.encode(x)
-        z = reparameterize(mean, log_var, noise)
+        z = sample_gaussian(mean, log_var, noise)
         kl = self.prior.kl(mean, log_var, z, self.encoder)
         return (self.decoder.log_prob(x, z) - kl).mean(0)
 
@@ -298,7 +299,7 @@ class VAE(LatentVariableModel):
     def log_w(self, x, noise, code, log_prior):
         """Log-weights `log p(x|z) + log p(z) − log q(z|x)`, `(K, B)`."""
         mean, log_var = code
-        z = reparameterize(mean, log_var, noise)
+        z = sample_gaussian(mean, log_var, noise)
         log_q = gaussian_log_prob(z, mean, log_var)
         return self.decoder.log_prob(x, z) + log_prior(z) - log_q
 

@@ -23,7 +23,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from dgm_utils.elbo_surgery import log_aggregated_posterior
 from dgm_utils.models.hvae import mlp_hvae
-from dgm_utils.models.priors import GaussianMixture, StandardNormal, VampPrior
+from dgm_utils.models.priors import GaussianMixture, StandardNormalPrior, VampPrior
 from dgm_utils.models.vae import GaussianEncoder, mlp, mlp_vae
 from dgm_utils.oracles import grid, mixture_kl, quadrature_kl
 from dgm_utils.vampprior import (
@@ -86,7 +86,7 @@ def test_a_standard_normal_prior_regularizes_too_much():
     means, log_vars = double([[-3.0], [3.0]]), double([[math.log(0.09)]] * 2)
     nodes, log_weights = grid(-12, 12, 2401)
     log_aggregate = log_aggregated_posterior(nodes, means, log_vars)
-    standard = quadrature_kl(log_aggregate, StandardNormal(1).log_prob(nodes), log_weights)
+    standard = quadrature_kl(log_aggregate, StandardNormalPrior(1).log_prob(nodes), log_weights)
     # Ten standard deviations from the middle, the two overlap by e⁻⁵⁰: entropies add up.
     entropy = 0.5 * math.log(2 * math.pi * math.e * 0.09) + math.log(2)
     assert_close(standard, 0.5 * (9.09 + math.log(2 * math.pi)) - entropy)
@@ -99,7 +99,7 @@ def test_the_aggregated_posterior_overfits_as_a_prior():
     """7.1 Narrow codes: on the data it was made of it beats the true density, on new ones loses."""
     train, test = normal(1, 100, 2), normal(2, 100, 2)
     log_vars = torch.full_like(train, math.log(0.05**2))
-    truth = StandardNormal(2)
+    truth = StandardNormalPrior(2)
     own = train + 0.05 * normal(3, 100, 2)
     gains = [
         (log_aggregated_posterior(z, train, log_vars) - truth.log_prob(z)).mean()
@@ -135,7 +135,7 @@ def test_one_sample_kl_to_each_prior():
     for prior, components in ((vamp, (means, log_vars)), (mog, (mog.means, mog.log_vars))):
         exact = mixture_kl(mean[0], log_var[0], *components)
         assert_close(mass @ prior.kl(mean, log_var, z, net)[:, 0], exact.detach(), 1e-11)
-    standard = StandardNormal(1)
+    standard = StandardNormalPrior(1)
     exact = kl_divergence(Normal(mean, torch.exp(0.5 * log_var)), Normal(double(0.0), 1.0))[0]
     assert_close(standard.kl(mean, log_var), exact)
     log_q = Normal(mean, torch.exp(0.5 * log_var)).log_prob(z).sum(-1)
@@ -160,7 +160,7 @@ def test_every_prior_integrates_to_one(prior):
     """7.2 Over two latents, by quadrature."""
     net = encoder()
     log_prob = {
-        "standard": StandardNormal(2).log_prob,
+        "standard": StandardNormalPrior(2).log_prob,
         "mixture": GaussianMixture(5, 2, spread=2.0).double().log_prob,
         "vampprior": lambda z: VampPrior(5, 4, 2).double().log_prob(z, net),
         "function": lambda z: vampprior_log_prob(z, uniform(1, 6, 4), net),
@@ -230,7 +230,7 @@ def test_samples_agree_with_the_density():
         ),
         lambda z: vamp.log_prob(z, net): vamp.sample(noise, net, generator(4)),
         mog.log_prob: mog.sample(noise, generator=generator(5)),
-        StandardNormal(2).log_prob: StandardNormal(2).sample(noise),
+        StandardNormalPrior(2).log_prob: StandardNormalPrior(2).sample(noise),
     }
     nodes, log_weights = grid(-14, 14, 560, dims=2)  # an even number: no node on an axis
     for log_prob, z in drawn.items():
@@ -331,7 +331,7 @@ def test_hierarchical_model_as_a_module(prior, dtype, device, tmp_path):
     def build(seed):
         torch.manual_seed(seed)
         priors = {
-            "standard": StandardNormal(2),
+            "standard": StandardNormalPrior(2),
             "mixture": GaussianMixture(5, 2),
             "vampprior": VampPrior(5, 6, 2),
         }
@@ -380,7 +380,7 @@ def test_the_log_likelihood_of_each_prior_is_measured_right(kind):
     """
     torch.manual_seed(6)
     data = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    priors = {"standard": StandardNormal(1), "mixture": GaussianMixture(3, 1)}
+    priors = {"standard": StandardNormalPrior(1), "mixture": GaussianMixture(3, 1)}
     model = mlp_hvae(2, (1, 1), hidden=4, prior=priors.get(kind, VampPrior(3, 2, 1, data=data)))
     if kind == "vampprior data":
         model.prior.raw.requires_grad_(False)
@@ -537,7 +537,7 @@ BAD = [
      ValueError, "noise .* num_latents = 2"),
     (mlp_hvae(6, (3, 2), 8).elbo, (torch.ones(4, 6), torch.ones(1, 4, 4)),
      ValueError, "num_noise = 5"),
-    (mlp_hvae, (6, (3, 2), 8, "bernoulli", StandardNormal(3)),
+    (mlp_hvae, (6, (3, 2), 8, "bernoulli", StandardNormalPrior(3)),
      ValueError, "num_latents = 2, not 3"),
 ]  # fmt: skip
 

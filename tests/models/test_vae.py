@@ -29,7 +29,7 @@ from torch.distributions import (
 
 from dgm_utils.latent_variable_models import gaussian_elbo
 from dgm_utils.models.densities import discretized_logistic_log_prob
-from dgm_utils.models.priors import GaussianMixture, StandardNormal, VampPrior
+from dgm_utils.models.priors import GaussianMixture, StandardNormalPrior, VampPrior
 from dgm_utils.models.vae import (
     VAE,
     BernoulliDecoder,
@@ -45,7 +45,7 @@ from dgm_utils.validate import takes
 
 LIKELIHOODS = ["bernoulli", "gaussian", 17]
 PRIORS = {
-    "standard": lambda dims, latents: StandardNormal(latents),
+    "standard": lambda dims, latents: StandardNormalPrior(latents),
     "mixture": lambda dims, latents: GaussianMixture(5, latents),
     "vampprior": lambda dims, latents: VampPrior(5, dims, latents),
 }
@@ -397,10 +397,10 @@ BAD = [
     (VAE6.nll, (torch.ones(4, 6), 2.5), TypeError, "num_samples must be a whole number, not 2.5"),
     (mlp_vae, (6, 3, (8,), "poisson"), ValueError, "likelihood must be"),
     (mlp_vae, (6, 3, (8,), 1), ValueError, "likelihood must be at least 2, not 1"),
-    (mlp_vae, (6, 3, (8,), "bernoulli", StandardNormal(2)), ValueError, "num_latents = 3, not 2"),
+    (mlp_vae, (6, 3, (8,), "bernoulli", StandardNormalPrior(2)), ValueError, "num_latents = 3"),
     (conv_vae, ((8, 10), 3), ValueError, "divisible by 4"),
     (DiscretizedLogisticDecoder, (nn.Identity(), 1), ValueError, "num_levels must be at least 2"),
-    (StandardNormal, (0,), ValueError, "num_latents must be at least 1"),
+    (StandardNormalPrior, (0,), ValueError, "num_latents must be at least 1"),
 ]  # fmt: skip
 
 
