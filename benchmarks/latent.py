@@ -20,9 +20,10 @@ from torch.distributions import (
 )
 
 from benchmarks.harness import Task, main
-from dgm_utils.models.densities import BLOCK, log_mean_gaussians
+from dgm_utils.models.densities import BLOCK
 from dgm_utils.models.priors import GaussianMixture, VampPrior
 from dgm_utils.models.vae import mlp_vae
+from dgm_utils.vampprior import mixture_log_prob
 
 POINTS, LATENTS = 10_000, 20
 PIXELS, HIDDEN, CODE = 784, 512, 40
@@ -62,7 +63,7 @@ def posteriors(std):
 def aggregate_ours(std):
     """The blocked product in float64."""
     z, mean, log_var = posteriors(std)
-    return lambda: log_mean_gaussians(z, mean, log_var), None
+    return lambda: mixture_log_prob(z, mean, log_var), None
 
 
 def mixture(mean, log_var):

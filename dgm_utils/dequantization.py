@@ -11,9 +11,10 @@ Sohl-Dickstein, Bengio, "Density estimation using Real NVP" (2017) for the logit
 import math
 
 import torch
+import torch.nn.functional as F
 
-from dgm_utils.models import dequantize
-from dgm_utils.models.densities import log_mean_exp
+from dgm_utils.iwae import iwae_bound
+from dgm_utils.models.densities import full_precision, standard_normal_log_prob
 from dgm_utils.validate import levels, number, takes, whole_number, within
 
 
@@ -49,12 +50,25 @@ def uniform_bound(log_prob, x, noise):
 
 
 @takes(eps="B D", shift="B D", log_scale="B D")
+@full_precision
 def sigmoid_noise(eps, shift, log_scale):
     """`u = sigmoid(eps · exp(log_scale) + shift)` and log q(u), `(B, D) ×3 → (B, D), (B,)`.
 
-    The last step of Flow++'s noise; finite where u is rounded to 0 or 1.
+    The last step of Flow++'s noise. With a the sigmoid's argument and eps ~ N(0, I),
+
+        log q(u) = Σ_d log N(eps_d; 0, 1) − log_scale_d − log|∂ sigmoid(a_d)/∂a_d|,
+
+    computed from a, since u is rounded to 1 for a > 17 in float32, where log(1 − u) would be −∞.
     """
-    return dequantize.sigmoid_noise(eps, shift, log_scale)
+    a = eps * torch.exp(log_scale) + shift
+    log_q = standard_normal_log_prob(eps) - log_scale.sum(-1) - log_sigmoid_slope(a)
+    return torch.sigmoid(a), log_q
+
+
+@full_precision
+def log_sigmoid_slope(a):
+    """`log |∂ sigmoid(a)/∂a| = log σ(a) + log σ(−a)`, summed over the last axis."""
+    return (F.logsigmoid(a) + F.logsigmoid(-a)).sum(-1)
 
 
 @takes(x="any B D", u="S B D", log_q="S B")
@@ -72,7 +86,7 @@ def importance_weighted_dequantization(log_prob, x, u, log_q):
 
     `(B, D), (S, B, D), (S, B) → (B,)`.
     """
-    return log_mean_exp(_log_w(log_prob, x, u, log_q))
+    return iwae_bound(_log_w(log_prob, x, u, log_q))
 
 
 @takes(y="B D")

@@ -12,30 +12,45 @@ bound" (2016); lectures L7-2021 and MIPT-2019.
 
 import math
 
-from dgm_utils.models import densities
+import torch
+
+from dgm_utils.latent_variable_models import gaussian_kl
+from dgm_utils.models.densities import (
+    full_precision,
+    gaussian_log_prob,
+    in_blocks,
+    log_sum_gaussians,
+    multiplied_out,
+    standard_normal_log_prob,
+)
 from dgm_utils.validate import takes
 
 
 @takes(z="M L", mean="N L", log_var="N L")
+@full_precision
 def pairwise_log_prob(z, mean, log_var):
-    """`log q(z_m|x_n)` for all pairs, `(M, L), (N, L) ×2 → (M, N)`."""
-    return densities.pairwise_log_prob(z, mean, log_var)
+    """`log q(z_m|x_n)` for all pairs, `(M, L), (N, L) ×2 → (M, N)`.
+
+    One matrix product in float64: `models/densities.py` says why.
+    """
+    points, weights, offsets = multiplied_out(z, mean, log_var)
+    return torch.addmm(offsets, points, weights.T).to(z.dtype)
 
 
 @takes(z="M L", mean="N L", log_var="N L")
+@full_precision
 def log_aggregated_posterior(z, mean, log_var):
     """`log q(z_m) = log 1/N Σ_n q(z_m|x_n)`, `(M, L), (N, L) ×2 → (M,)`.
 
-    The M·N log-densities come from matrix products, a block at a time: `models/densities.py` says
-    how, and why in float64.
+    The M·N log-densities of `pairwise_log_prob`, a block at a time, and their log-sum-exp over n.
     """
-    return densities.log_mean_gaussians(z, mean, log_var)
+    return (log_sum_gaussians(z, mean, log_var) - math.log(len(mean))).to(z.dtype)
 
 
 @takes(mean="N L", log_var="N L")
 def average_kl(mean, log_var):
     """`1/N Σ_n KL(q(z|x_n) ‖ p(z))` in closed form, `(N, L) ×2 → ()`."""
-    return densities.gaussian_kl(mean, log_var).mean()
+    return gaussian_kl(mean, log_var).mean()
 
 
 @takes(z="N L", mean="N L", log_var="N L")
@@ -56,11 +71,11 @@ def mutual_information_from_index(z, mean, log_var):
     """
 
     def entropy(z):
-        log_q = densities.pairwise_log_prob(z, mean.double(), log_var.double()).log_softmax(1)
+        log_q = pairwise_log_prob(z, mean.double(), log_var.double()).log_softmax(1)
         # Where q(i|z) underflows its logarithm is finite still, and the product is 0.
         return -(log_q.exp() * log_q).sum(1)
 
-    entropies = densities.in_blocks(entropy, z.double(), num_columns=len(mean))
+    entropies = in_blocks(entropy, z.double(), num_columns=len(mean))
     return (math.log(len(mean)) - entropies.mean()).to(z.dtype)
 
 
@@ -68,7 +83,7 @@ def mutual_information_from_index(z, mean, log_var):
 def marginal_kl(z, mean, log_var):
     """`KL(q(z) ‖ p(z))` from samples, `1/N Σ_i [log q(z_i) − log p(z_i)]`, `(N, L) ×3 → ()`."""
     log_aggregated = log_aggregated_posterior(z, mean, log_var)
-    return (log_aggregated - densities.standard_normal_log_prob(z)).mean()
+    return (log_aggregated - standard_normal_log_prob(z)).mean()
 
 
 @takes(reconstruction="N", z="N L", mean="N L", log_var="N L")
@@ -90,7 +105,7 @@ def elbo_surgery(reconstruction, z, mean, log_var):
     parts = {
         "reconstruction": reconstruction.mean(),
         "mutual_information": (_log_own(z, mean, log_var) - log_aggregated).mean(),
-        "marginal_kl": (log_aggregated - densities.standard_normal_log_prob(z)).mean(),
+        "marginal_kl": (log_aggregated - standard_normal_log_prob(z)).mean(),
     }
     regularizer = parts["mutual_information"] + parts["marginal_kl"]
     return parts | {"elbo": parts["reconstruction"] - regularizer}
@@ -98,4 +113,4 @@ def elbo_surgery(reconstruction, z, mean, log_var):
 
 def _log_own(z, mean, log_var):
     """`log q(z_i|x_i)`, each sample under its own posterior, `(N,)`."""
-    return densities.gaussian_log_prob(z, mean, log_var)
+    return gaussian_log_prob(z, mean, log_var)

@@ -12,10 +12,10 @@ import math
 
 import torch
 
+from dgm_utils.latent_variable_models import bernoulli_log_likelihood
 from dgm_utils.models.densities import (
-    bernoulli_log_prob,
+    full_precision,
     gaussian_log_prob,
-    log_mean_exp,
     standard_normal_log_prob,
 )
 from dgm_utils.validate import takes, whole_number
@@ -38,7 +38,7 @@ def log_importance_weights(x, logits, z, mean, log_var):
         `(K, B)` log-weights in nats.
 
     """
-    log_joint = bernoulli_log_prob(x, logits) + standard_normal_log_prob(z)
+    log_joint = bernoulli_log_likelihood(x, logits) + standard_normal_log_prob(z)
     return log_joint - gaussian_log_prob(z, mean, log_var)
 
 
@@ -49,12 +49,13 @@ def multi_sample_elbo(log_w):
 
 
 @takes(log_w="K B")
+@full_precision
 def iwae_bound(log_w):
     """Importance weighted bound L_K: the log of the average weight, `(K, B) → (B,)`, in nats.
 
     Log-sum-exp subtracts each column's maximum, so weights such as exp(−10⁴) do not underflow.
     """
-    return log_mean_exp(log_w)
+    return torch.logsumexp(log_w, 0) - math.log(len(log_w))
 
 
 @takes(log_w="K B")

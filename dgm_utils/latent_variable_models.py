@@ -3,25 +3,29 @@
 Everything is in nats, on the device and in the dtype of the arguments.
 
 Sources: Dempster, Laird, Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm"
-(1977); Kingma, Welling, "Auto-Encoding Variational Bayes" (2014); Mohamed et al., "Monte Carlo
-Gradient Estimation in Machine Learning" (2020) for the two estimators; lectures L5-2024 and
-CS236-2018.
+(1977); Kingma, Welling, "Auto-Encoding Variational Bayes" (2014), appendix B for the KL; Mohamed
+et al., "Monte Carlo Gradient Estimation in Machine Learning" (2020) for the two estimators;
+lectures L5-2024 and CS236-2018.
 """
 
-import torch
+import math
 
-from dgm_utils.models import densities
+import torch
+import torch.nn.functional as F
+
+from dgm_utils.models.densities import full_precision, gaussian_log_prob
 from dgm_utils.validate import takes
 
 
 @takes(log_px_given_z="K B")
+@full_precision
 def naive_log_likelihood(log_px_given_z):
     """Log of the average likelihood under the prior, `(K, B) → (B,)`, with `z_k ~ p(z)`.
 
     The average is unbiased for p(x). Its logarithm is too low on average (Jensen: log is concave),
     and most of it may come from the few z_k that explain x at all.
     """
-    return densities.log_mean_exp(log_px_given_z)
+    return torch.logsumexp(log_px_given_z, 0) - math.log(len(log_px_given_z))
 
 
 @takes(x="N D", weights="C", means="C D", variances="C D")
@@ -38,8 +42,9 @@ def e_step(x, weights, means, variances):
         variances: `(C, D)` diagonals of the covariances, positive.
 
     """
-    log_px_given_c = densities.pairwise_log_prob(x.double(), means, torch.log(variances.double()))
-    return torch.softmax(log_px_given_c + torch.log(weights), 1).to(x.dtype)
+    components = zip(means.double(), torch.log(variances.double()), strict=True)
+    log_px_given_c = [gaussian_log_prob(x.double(), mean, log_var) for mean, log_var in components]
+    return torch.softmax(torch.stack(log_px_given_c, 1) + torch.log(weights), 1).to(x.dtype)
 
 
 @takes(x="N D", responsibilities="N C")
@@ -71,15 +76,24 @@ def reparameterize(mean, scale_tril, noise):
 
 
 @takes(mean="B L", log_var="B L")
+@full_precision
 def gaussian_kl(mean, log_var):
     """`KL(N(mean, diag exp(log_var)) ‖ N(0, I))`, `(B, L) ×2 → (B,)`, in nats."""
-    return densities.gaussian_kl(mean, log_var)
+    # expm1 keeps the digits of exp(log_var) − 1 when q has almost reached the prior.
+    return 0.5 * (mean**2 + torch.expm1(log_var) - log_var).sum(-1)
 
 
-@takes(x="B D", logits="B D")
+@takes(x="... D", logits="... B D")
+@full_precision
 def bernoulli_log_likelihood(x, logits):
-    """`log p(x)` of pixels that are 1 with probability sigmoid(logits), `(B, D) ×2 → (B,)`."""
-    return densities.bernoulli_log_prob(x, logits)
+    """`log p(x)` of pixels that are 1 with probability sigmoid(logits), `(B, D) ×2 → (B,)`.
+
+    Probabilities are never formed: sigmoid(20) is 1 − 2e-9, which float32 rounds to 1, and the
+    logarithm of 1 − 1 is then whatever a library replaces −inf with. Softplus is right to 2e-9.
+    Leading axes broadcast: logits `(K, B, D)` of K samples of z give `(K, B)`.
+    """
+    # A sum of products as one product: x · logits is never stored.
+    return torch.einsum("...d,...d->...", x, logits) - F.softplus(logits).sum(-1)
 
 
 @takes(x="B D", logits="B D", mean="B L", log_var="B L")

@@ -4,9 +4,6 @@ With a decoder N(g(z), σ²I) and an encoder N(f(x), σ² J_f J_fᵀ) everything
 parameters. As σ → 0 the ELBO becomes the flow's log-likelihood; its error is O(σ²).
 `forward` f goes data → base, `inverse` g base → data; everything is in nats.
 
-`flow_log_likelihood`, `flow_posterior_log_prob` and `planar_transform` are the ones that the models
-use, in `models/flow.py` and `models/planar.py`.
-
 Sources: Rezende, Mohamed, "Variational Inference with Normalizing Flows" (2015); Nielsen et al.,
 "SurVAE Flows" (2020); lectures L5-2024 and L6-2021.
 """
@@ -14,21 +11,83 @@ Sources: Rezende, Mohamed, "Variational Inference with Normalizing Flows" (2015)
 import math
 
 import torch
+import torch.nn.functional as F
 
-from dgm_utils.models.densities import standard_normal_log_prob
-from dgm_utils.models.flow import flow_log_likelihood, flow_posterior_log_prob
-from dgm_utils.models.planar import planar_transform
+from dgm_utils.models.densities import full_precision, standard_normal_log_prob
 from dgm_utils.validate import number, takes
 
-__all__ = [
-    "flow_elbo",
-    "flow_log_likelihood",
-    "flow_posterior_log_prob",
-    "noisy_decoder_log_prob",
-    "noisy_encoder",
-    "planar_transform",
-    "relaxed_elbo",
-]
+
+@takes(x="B D")
+def flow_log_likelihood(x, forward, base_log_prob):
+    """Change of variables, `log p(f(x)) + log|det ∂f/∂x|`, in nats.
+
+    Args:
+        x: `(B, D)` data.
+        forward: data → base, `forward(x) → (z, log_det)`.
+        base_log_prob: log-density of the base, `(B, D) → (B,)`.
+
+    Returns:
+        `(B,)` log-likelihood.
+
+    """
+    z, log_det = forward(x)
+    return base_log_prob(z) + log_det
+
+
+@takes(z="B L", u="L", w="L", b="")
+@full_precision
+def planar_transform(z, u, w, b):
+    """Planar map `z' = z + û tanh(w·z + b)`.
+
+    Along w it is `a → a + w·û tanh(a + b)`, which rises everywhere, and so can be inverted, when
+    `w·û > −1`. The part of u along w is changed to make it so: `w·û = softplus(w·u) − 1`.
+
+    Args:
+        z: `(B, L)`.
+        u: `(L,)` direction; û = u + (softplus(w·u) − 1 − w·u) w / ‖w‖² takes its place.
+        w: `(L,)`, not zero.
+        b: `()`.
+
+    Returns:
+        z' `(B, L)` and log|det ∂z'/∂z| `(B,)` in nats, `log(1 + (1 − tanh²) w·û)`.
+
+    """
+    along = w @ u
+    u_hat = u + (F.softplus(along) - 1 - along) * w / (w @ w)
+    a = z @ w + b
+    return z + torch.tanh(a)[:, None] * u_hat, _log_slope(a, along)
+
+
+def _log_slope(a, along):
+    """`log(1 + (1 − h²)(softplus(along) − 1)) = log(h² + (1 − h²) softplus(along))`, h = tanh(a).
+
+    The second form has no difference of near-equal numbers. Where h is small and `along` far below
+    0, both of its terms underflow, so the larger one is taken out as a factor e^c first.
+    """
+    h = torch.tanh(a)
+    tanh_slope = 4 * torch.sigmoid(2 * a) * torch.sigmoid(-2 * a)  # 1 − h², with all its digits
+    # Far below 0 softplus is exp: its logarithm, right to rounding, without the way through 0.
+    log_softplus = torch.where(along < -40, along, F.softplus(along.clamp(min=-40)).log())
+    # The result does not depend on c, so no derivative has to go through it.
+    c = torch.maximum(2 * h.abs().log(), log_softplus).detach()
+    # A clamped exponent belongs to h = 0, and the product is to be 0 there, not 0 · inf.
+    scaled = h * torch.exp((-0.5 * c).clamp(max=-math.log(torch.finfo(h.dtype).tiny)))
+    return c + torch.log(scaled**2 + tanh_slope * torch.exp(log_softplus - c))
+
+
+@takes(log_q0="... B")
+def flow_posterior_log_prob(log_q0, log_dets):
+    """Log-density of z_K = g_K(…g_1(z_0)), in nats: `log q(z_0) − Σ_k log|det ∂g_k/∂z_{k−1}|`.
+
+    Args:
+        log_q0: `(B,)` log-density of z_0.
+        log_dets: list of K tensors `(B,)`, one for each layer.
+
+    Returns:
+        `(B,)` log q_K(z_K).
+
+    """
+    return log_q0 - sum(log_dets)
 
 
 @takes(log_joint="B", log_q0="B")

@@ -8,18 +8,23 @@ all N data, the optimum, which overfits and takes N encodings. Everything is in 
 Sources: Tomczak, Welling, "VAE with a VampPrior" (2018); lectures CS236-2018 and MIPT-2019.
 """
 
-from dgm_utils.models import densities, hvae, priors
+import math
+
+import torch
+
+from dgm_utils.models.densities import full_precision, log_sum_gaussians, sample_gaussian
 from dgm_utils.validate import takes, within
 
 
-@takes(z="B L", means="C L", log_vars="C L")
+@takes(z="... L", means="C L", log_vars="C L")
+@full_precision
 def mixture_log_prob(z, means, log_vars):
-    """`log 1/C Σ_c N(z; means_c, diag exp(log_vars_c))`, `(B, L), (C, L) ×2 → (B,)`.
+    """`log 1/C Σ_c N(z; means_c, diag exp(log_vars_c))`, `(..., L), (C, L) ×2 → (...)`.
 
     The sum over dimensions comes before that over components. The other order scores a product of
     L one-dimensional mixtures, which has C^L modes.
     """
-    return densities.log_mean_gaussians(z, means, log_vars)
+    return (log_sum_gaussians(z, means, log_vars) - math.log(len(means))).to(z.dtype)
 
 
 @takes(log_q="S B", log_p="S B")
@@ -37,7 +42,7 @@ def pseudo_inputs(raw):
 
     Cutting off at 0 and 1 would do for the range, but pixels beyond get no gradient to come back.
     """
-    return priors.pseudo_inputs(raw)
+    return torch.sigmoid(raw)
 
 
 @takes(z="B L", pseudo="C D")
@@ -62,13 +67,13 @@ def sample_vampprior(pseudo, encoder, component, noise):
     """
     within("component", component, 0, len(pseudo) - 1)
     mean, log_var = encoder(pseudo[component])
-    return densities.sample_gaussian(mean, log_var, noise)
+    return sample_gaussian(mean, log_var, noise)
 
 
-@takes(log_px="B", log_pz1="B", log_pz2="B", log_qz1="B", log_qz2="B")
+@takes(log_px="... B", log_pz1="... B", log_pz2="... B", log_qz1="... B", log_qz2="... B")
 def hierarchical_elbo(log_px, log_pz1, log_pz2, log_qz1, log_qz2):
-    """ELBO of two layers of latents from one sample of each, `(B,) ×5 → (B,)`.
+    """ELBO of two layers of latents from one sample of each, `(..., B) ×5 → (..., B)`.
 
     `log p(x|z1,z2) + log p(z1|z2) + log p(z2) − log q(z1|x,z2) − log q(z2|x)`.
     """
-    return hvae.hierarchical_elbo(log_px, log_pz1, log_pz2, log_qz1, log_qz2)
+    return log_px + log_pz1 + log_pz2 - log_qz1 - log_qz2

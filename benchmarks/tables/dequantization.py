@@ -14,14 +14,10 @@ for the base; Kingma, Dhariwal, "Glow" (2018) for the start.
 
 import torch
 
-from dgm_utils.dequantization import bits_per_dim, logit_preprocess
+from dgm_utils.dequantization import bits_per_dim, log_sigmoid_slope, logit_preprocess
 from dgm_utils.models.coupling import RealNVP
-from dgm_utils.models.dequantize import (
-    UniformDequantizer,
-    VariationalDequantizer,
-    log_sigmoid_slope,
-)
-from dgm_utils.models.flow import flow_log_likelihood
+from dgm_utils.models.dequantize import UniformDequantizer, VariationalDequantizer
+from dgm_utils.nf_as_vae import flow_log_likelihood
 
 _COMMON = {
     "alpha": 0.05,

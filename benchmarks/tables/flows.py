@@ -15,15 +15,15 @@ import time
 import torch
 import torch.nn.functional as F
 
-from dgm_utils.models.autoregressive import (
-    IAFLayer,
-    MAFLayer,
+from dgm_utils.maf_vs_iaf import (
+    coupling_forward,
     iaf_forward,
     iaf_inverse,
     maf_forward,
     maf_inverse,
 )
-from dgm_utils.models.coupling import CouplingLayer, coupling_forward, coupling_inverse
+from dgm_utils.models.autoregressive import IAFLayer, MAFLayer
+from dgm_utils.models.coupling import CouplingLayer, coupling_inverse
 from dgm_utils.models.wavenet import WaveNet, WaveNetStudent, WaveNetTeacher, distillation_terms
 
 ROWS = {

@@ -11,8 +11,7 @@ table 1.
 
 import torch
 
-from dgm_utils.iwae import active_units
-from dgm_utils.models.densities import log_mean_exp
+from dgm_utils.iwae import active_units, iwae_bound, multi_sample_elbo
 from dgm_utils.models.vae import mlp_vae
 
 _COMMON = {
@@ -43,7 +42,7 @@ def run(config, work):
     images = work.grey(config["data"], "train")
     model = mlp_vae(images.shape[1], config["latents"], tuple(config["hidden"]))
     start_at_the_mean(model, images)
-    combine = log_mean_exp if config["objective"] == "IWAE" else lambda log_w: log_w.mean(0)
+    combine = iwae_bound if config["objective"] == "IWAE" else multi_sample_elbo
 
     def loss(batch):
         x = torch.bernoulli(batch)

@@ -1,1 +1,3 @@
-"""Building blocks that more than one topic uses; a topic imports them, never the reverse."""
+"""Models, made of the functions of the topics: `dgm_utils/<topic>.py` holds the body of what its
+lesson is about, and models import it. No topic imports a model; `densities.py` is beneath both.
+"""

@@ -20,84 +20,11 @@ L6-2021.
 import torch
 from torch import nn
 
+from dgm_utils.maf_vs_iaf import iaf_inverse, maf_forward, scale_and_shift, shift_and_scale
 from dgm_utils.models.densities import bounded
 from dgm_utils.models.flow import Flow, StandardNormal
-from dgm_utils.models.made import MADE, solve_in_order
-from dgm_utils.validate import takes, whole_number
-
-
-@takes(x="B D")
-def maf_forward(x, net):
-    """Data → base in one call of the conditioner: `z = (x − μ(x)) / σ(x)`.
-
-    z_i depends on x_1 … x_i, so the Jacobian is triangular with 1/σ_i on its diagonal.
-
-    Args:
-        x: `(B, D)` data.
-        net: conditioner, `net(x) → (mu, log_sigma)`, each `(B, D)`, autoregressive.
-
-    Returns:
-        z `(B, D)` and log|det ∂z/∂x| `(B,)` in nats.
-
-    """
-    mu, log_sigma = net(x)
-    return (x - mu) * torch.exp(-log_sigma), -log_sigma.sum(1)
-
-
-@takes(z="B D")
-def maf_inverse(z, net):
-    """Base → data by D calls of the conditioner: `x_i = σ_i(x_1…x_{i−1}) z_i + μ_i(x_1…x_{i−1})`.
-
-    Args:
-        z: `(B, D)`.
-        net: conditioner as in `maf_forward`, autoregressive in the natural order.
-
-    Returns:
-        x `(B, D)`.
-
-    """
-    return solve_in_order(z, net, scale_and_shift, list(range(z.shape[1])))[0]
-
-
-@takes(z="B D")
-def iaf_inverse(z, net):
-    """Base → data in one call of the conditioner: `x = σ(z) ⊙ z + μ(z)`.
-
-    Args:
-        z: `(B, D)` draws of the base.
-        net: conditioner, `net(z) → (mu, log_sigma)`, each `(B, D)`, autoregressive.
-
-    Returns:
-        x `(B, D)` and log|det ∂x/∂z| `(B,)` in nats.
-
-    """
-    mu, log_sigma = net(z)
-    return scale_and_shift(z, mu, log_sigma), log_sigma.sum(1)
-
-
-@takes(x="B D")
-def iaf_forward(x, net):
-    """Data → base by D calls of the conditioner: `z_i = (x_i − μ_i(z_1…z_{i−1})) / σ_i(z_1…)`.
-
-    Args:
-        x: `(B, D)` data.
-        net: conditioner as in `iaf_inverse`, autoregressive in the natural order.
-
-    Returns:
-        z `(B, D)`.
-
-    """
-    return solve_in_order(x, net, shift_and_scale, list(range(x.shape[1])))[0]
-
-
-def scale_and_shift(v, mu, log_sigma):
-    """`σ v + μ`, elementwise."""
-    return v * torch.exp(log_sigma) + mu
-
-
-def shift_and_scale(v, mu, log_sigma):
-    """`(v − μ) / σ`, elementwise: undoes `scale_and_shift`."""
-    return (v - mu) * torch.exp(-log_sigma)
+from dgm_utils.models.made import MADE
+from dgm_utils.validate import whole_number
 
 
 class AutoregressiveLayer(nn.Module):

@@ -25,7 +25,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from dgm_utils.models.densities import full_precision, is_transformed, standard_normal_log_prob
-from dgm_utils.models.flow import flow_log_likelihood
+from dgm_utils.nf_as_vae import flow_log_likelihood
 from dgm_utils.validate import takes, whole_number
 
 

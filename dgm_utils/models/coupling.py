@@ -9,33 +9,10 @@ import itertools
 import torch
 from torch import nn
 
+from dgm_utils.maf_vs_iaf import coupling_forward
 from dgm_utils.models.densities import bounded, full_precision
 from dgm_utils.models.flow import Flow, StandardNormal
 from dgm_utils.validate import takes, whole_number
-
-
-@takes(x="B D")
-def coupling_forward(x, net, split):
-    """Affine coupling, data → base: the first coordinates stay, the rest is scaled and shifted.
-
-    `z = (x_1…x_split, x_rest ⊙ exp(s) + t)` with `(t, s) = net(x_1…x_split)`. The network is never
-    inverted, so it may be anything.
-
-    Args:
-        x: `(B, D)` data.
-        net: `(B, split)` → (t, s), each `(B, D − split)`: the shift first, as a conditioner's mu.
-        split: 0 < split < D, how many coordinates stay.
-
-    Returns:
-        z `(B, D)` and log|det ∂z/∂x| `(B,)` in nats.
-
-    Raises:
-        ValueError: when split is out of range.
-
-    """
-    first, rest = _halves(x, split)
-    shift, log_scale = net(first)
-    return torch.cat([first, rest * torch.exp(log_scale) + shift], 1), log_scale.sum(1)
 
 
 @takes(z="B D")
@@ -56,14 +33,10 @@ def coupling_inverse(z, net, split):
         ValueError: when split is out of range.
 
     """
-    first, rest = _halves(z, split)
+    whole_number("split", split, 1, z.shape[1] - 1)
+    first, rest = z[:, :split], z[:, split:]
     shift, log_scale = net(first)
     return torch.cat([first, (rest - shift) * torch.exp(-log_scale)], 1), -log_scale.sum(1)
-
-
-def _halves(x, split):
-    whole_number("split", split, 1, x.shape[1] - 1)
-    return x[:, :split], x[:, split:]
 
 
 class CouplingLayer(nn.Module):

@@ -18,10 +18,10 @@ VampPrior) is where most of the time of such models goes, and where two things a
 Under `torch.autocast` networks compute in half precision, whose three digits are 2 of 545 nats. So
 every density leaves autocast, and takes what a network gave it to float32: see `full_precision`.
 
-Sources: Kingma, Welling, "Auto-Encoding Variational Bayes" (2014), appendix B, for the KL;
-Kingma et al., "Improving Variational Inference with Inverse Autoregressive Flow" (2016), appendix
-C, and Salimans et al., "PixelCNN++" (2017), for the discretised logistic; Hoffman, Johnson, "ELBO
-surgery" (2016) and Tomczak, Welling, "VAE with a VampPrior" (2018) for the mean over N Gaussians.
+Sources: Kingma et al., "Improving Variational Inference with Inverse Autoregressive Flow" (2016),
+appendix C, and Salimans et al., "PixelCNN++" (2017), for the discretised logistic; Hoffman,
+Johnson, "ELBO surgery" (2016) and Tomczak, Welling, "VAE with a VampPrior" (2018) for the mean over
+N Gaussians.
 """
 
 import functools
@@ -31,8 +31,6 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
-
-from dgm_utils.validate import takes
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -88,24 +86,6 @@ def standard_normal_log_prob(z):
 
 
 @full_precision
-def gaussian_kl(mean, log_var):
-    """`KL(N(mean, diag exp(log_var)) ‖ N(0, I))`, summed over the last axis."""
-    # expm1 keeps the digits of exp(log_var) − 1 when q has almost reached the prior.
-    return 0.5 * (mean**2 + torch.expm1(log_var) - log_var).sum(-1)
-
-
-@full_precision
-def bernoulli_log_prob(x, logits):
-    """`log Π_d Bernoulli(x_d; sigmoid(logits_d))`, summed over the last axis; x is 0 or 1.
-
-    Probabilities are never formed: sigmoid(20) is 1 − 2e-9, which float32 rounds to 1, and the
-    logarithm of 1 − 1 is then whatever a library replaces −inf with. Softplus is right to 2e-9.
-    """
-    # A sum of products as one product: x · logits is never stored.
-    return torch.einsum("...d,...d->...", x, logits) - F.softplus(logits).sum(-1)
-
-
-@full_precision
 def discretized_logistic_log_prob(x, mean, log_scale, num_levels):
     """`log P(x)` of grey levels under a logistic distribution, summed over the last axis.
 
@@ -144,40 +124,25 @@ def bounded(raw, limit):
 
 
 @full_precision
-def log_mean_exp(log_values):
-    """`log 1/K Σ_k exp(log_values_k)` over the first axis, `(K, ...) → (...)`."""
-    return torch.logsumexp(log_values, 0) - math.log(len(log_values))
+def log_sum_gaussians(z, mean, log_var):
+    """`log Σ_n N(z; mean_n, diag exp(log_var_n))`, `(..., L), (N, L) ×2 → (...)`, in float64.
 
-
-@takes(z="M L", mean="N L", log_var="N L")
-@full_precision
-def pairwise_log_prob(z, mean, log_var):
-    """`log N(z_m; mean_n, diag exp(log_var_n))` for all pairs, `(M, L), (N, L) ×2 → (M, N)`.
-
-    One matrix product in float64 (see the top of this module); the result has the arguments' dtype.
+    The sum over n of the products of `multiplied_out`, and memory is that of one block, 1 MiB and
+    its copies, forward and backward: backward computes the blocks again instead of keeping them.
     """
-    points, weights, offsets = _multiplied_out(z, mean, log_var)
-    return torch.addmm(offsets, points, weights.T).to(z.dtype)
-
-
-@takes(z="... L", mean="N L", log_var="N L")
-@full_precision
-def log_mean_gaussians(z, mean, log_var):
-    """`log 1/N Σ_n N(z; mean_n, diag exp(log_var_n))`, `(..., L), (N, L) ×2 → (...)`.
-
-    Memory is that of one block, 1 MiB and its copies, forward and backward: backward computes the
-    blocks again instead of keeping them.
-    """
-    points, weights, offsets = _multiplied_out(z.reshape(-1, z.shape[-1]), mean, log_var)
+    points, weights, offsets = multiplied_out(z.reshape(-1, z.shape[-1]), mean, log_var)
     if is_transformed(points, weights, offsets):
         log_sum = torch.logsumexp(torch.addmm(offsets, points, weights.T), 1)
     else:
         log_sum = _LogSumExpOfProduct.apply(points, weights, offsets)
-    return (log_sum - math.log(len(mean))).to(z.dtype).reshape(z.shape[:-1])
+    return log_sum.reshape(z.shape[:-1])
 
 
-def _multiplied_out(z, mean, log_var):
-    """Float64 matrices with `log q(z_m|n) = points_m · weights_n + offsets_n`."""
+def multiplied_out(z, mean, log_var):
+    """Float64 matrices: `log N(z_m; mean_n, exp(log_var_n)) = points_m · weights_n + offsets_n`.
+
+    `(M, L), (N, L) ×2 → (M, 2L), (N, 2L), (N,)`.
+    """
     z, mean, log_var = z.double(), mean.double(), log_var.double()
     # What is subtracted from both cancels out of the result, and out of its gradients.
     shift = mean.mean(0).detach()

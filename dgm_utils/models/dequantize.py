@@ -12,42 +12,14 @@ al., "Flow++" (2019); lectures L6-2021 and L7-2021.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from dgm_utils.models.densities import bounded, full_precision, standard_normal_log_prob
+from dgm_utils.dequantization import log_sigmoid_slope
+from dgm_utils.models.densities import bounded, standard_normal_log_prob
 from dgm_utils.validate import levels, takes, whole_number, within
 
 # Scales between e⁻⁵ and e⁵.
 LOG_SCALE_LIMIT = 5
-
-
-@full_precision
-def sigmoid_noise(eps, shift, log_scale):
-    """`u = sigmoid(eps · exp(log_scale) + shift)` and `log q(u)` for eps ~ N(0, I).
-
-    `log q(u) = Σ_d log N(eps_d; 0, 1) − log_scale_d − log σ(a_d) − log σ(−a_d)`, a the sigmoid's
-    argument: the sigmoid's derivative is `σ(a) σ(−a)`. It is computed from a, since u is rounded
-    to 1 for a > 17 in float32, where log(1 − u) would be −∞.
-
-    Args:
-        eps: `(..., D)` standard normal.
-        shift: `(..., D)`.
-        log_scale: `(..., D)`.
-
-    Returns:
-        u `(..., D)` in [0, 1], log q(u) `(...)` in nats.
-
-    """
-    a = eps * torch.exp(log_scale) + shift
-    log_q = standard_normal_log_prob(eps) - log_scale.sum(-1) - log_sigmoid_slope(a)
-    return torch.sigmoid(a), log_q
-
-
-@full_precision
-def log_sigmoid_slope(a):
-    """`log |∂ sigmoid(a)/∂a| = log σ(a) + log σ(−a)`, summed over the last axis."""
-    return (F.logsigmoid(a) + F.logsigmoid(-a)).sum(-1)
 
 
 class Dequantizer(nn.Module):

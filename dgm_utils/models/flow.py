@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from dgm_utils.models.densities import sample_gaussian, standard_normal_log_prob
+from dgm_utils.nf_as_vae import flow_log_likelihood, flow_posterior_log_prob
 from dgm_utils.validate import takes, whole_number
 
 
@@ -114,38 +115,6 @@ class FlowPosterior(nn.Module):
             z, log_det = layer.inverse(z)
             log_dets.append(log_det.reshape(shape[:-1]))
         return z.reshape(shape), flow_posterior_log_prob(log_q0, log_dets)
-
-
-@takes(x="B D")
-def flow_log_likelihood(x, forward, base_log_prob):
-    """Change of variables, `log p(f(x)) + log|det ∂f/∂x|`, in nats.
-
-    Args:
-        x: `(B, D)` data.
-        forward: data → base, `forward(x) → (z, log_det)`.
-        base_log_prob: log-density of the base, `(B, D) → (B,)`.
-
-    Returns:
-        `(B,)` log-likelihood.
-
-    """
-    z, log_det = forward(x)
-    return base_log_prob(z) + log_det
-
-
-@takes(log_q0="... B")
-def flow_posterior_log_prob(log_q0, log_dets):
-    """Log-density of z_K = g_K(…g_1(z_0)), in nats: `log q(z_0) − Σ_k log|det ∂g_k/∂z_{k−1}|`.
-
-    Args:
-        log_q0: `(B,)` log-density of z_0.
-        log_dets: list of K tensors `(B,)`, one for each layer.
-
-    Returns:
-        `(B,)` log q_K(z_K).
-
-    """
-    return log_q0 - sum(log_dets)
 
 
 def _compose(maps, value):

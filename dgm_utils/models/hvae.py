@@ -23,11 +23,7 @@ from dgm_utils.models.vae import (
     mlp,
 )
 from dgm_utils.validate import takes
-
-
-def hierarchical_elbo(log_px, log_pz1, log_pz2, log_qz1, log_qz2):
-    """`log p(x|z1,z2) + log p(z1|z2) + log p(z2) − log q(z1|x,z2) − log q(z2|x)`, in nats."""
-    return log_px + log_pz1 + log_pz2 - log_qz1 - log_qz2
+from dgm_utils.vampprior import hierarchical_elbo
 
 
 class JointEncoder(nn.Module):

@@ -19,7 +19,7 @@ Tomczak, Welling, "VAE with a VampPrior" (2018) for the model it is part of; lec
 import torch
 from torch import nn
 
-from dgm_utils.models.densities import bernoulli_log_prob
+from dgm_utils.latent_variable_models import bernoulli_log_likelihood
 from dgm_utils.validate import takes, whole_number
 
 
@@ -124,7 +124,7 @@ class PixelCNN(nn.Module):
 
     def log_prob(self, x, z=None):
         """`log p(x|z)` in nats, `(B, D), (..., B, L) → (..., B)`; arguments as in `forward`."""
-        return bernoulli_log_prob(x, self(x, z))
+        return bernoulli_log_likelihood(x, self(x, z))
 
     @torch.no_grad()
     @takes(noise="B .num_dims")

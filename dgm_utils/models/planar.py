@@ -8,58 +8,15 @@ the constraint; van den Berg et al., "Sylvester Normalizing Flows for Variationa
 lecture L6-2021.
 """
 
-import math
-
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from dgm_utils.models.densities import full_precision
+from dgm_utils.nf_as_vae import planar_transform
 from dgm_utils.validate import takes, whole_number
 
 # |r1 r2| stays below this squared, so 1 + h' r1 r2 > 0.002 even where tanh rounds to 1.
 DIAGONAL_BOUND = 0.999
-
-
-@takes(z="B L", u="L", w="L", b="")
-@full_precision
-def planar_transform(z, u, w, b):
-    """Planar map `z' = z + û tanh(w·z + b)`.
-
-    Along w it is `a → a + w·û tanh(a + b)`, which rises everywhere, and so can be inverted, when
-    `w·û > −1`. The part of u along w is changed to make it so: `w·û = softplus(w·u) − 1`.
-
-    Args:
-        z: `(B, L)`.
-        u: `(L,)` direction; û = u + (softplus(w·u) − 1 − w·u) w / ‖w‖² takes its place.
-        w: `(L,)`, not zero.
-        b: `()`.
-
-    Returns:
-        z' `(B, L)` and log|det ∂z'/∂z| `(B,)` in nats, `log(1 + (1 − tanh²) w·û)`.
-
-    """
-    along = w @ u
-    u_hat = u + (F.softplus(along) - 1 - along) * w / (w @ w)
-    a = z @ w + b
-    return z + torch.tanh(a)[:, None] * u_hat, _log_slope(a, along)
-
-
-def _log_slope(a, along):
-    """`log(1 + (1 − h²)(softplus(along) − 1)) = log(h² + (1 − h²) softplus(along))`, h = tanh(a).
-
-    The second form has no difference of near-equal numbers. Where h is small and `along` far below
-    0, both of its terms underflow, so the larger one is taken out as a factor e^c first.
-    """
-    h = torch.tanh(a)
-    tanh_slope = 4 * torch.sigmoid(2 * a) * torch.sigmoid(-2 * a)  # 1 − h², with all its digits
-    # Far below 0 softplus is exp: its logarithm, right to rounding, without the way through 0.
-    log_softplus = torch.where(along < -40, along, F.softplus(along.clamp(min=-40)).log())
-    # The result does not depend on c, so no derivative has to go through it.
-    c = torch.maximum(2 * h.abs().log(), log_softplus).detach()
-    # A clamped exponent belongs to h = 0, and the product is to be 0 there, not 0 · inf.
-    scaled = h * torch.exp((-0.5 * c).clamp(max=-math.log(torch.finfo(h.dtype).tiny)))
-    return c + torch.log(scaled**2 + tanh_slope * torch.exp(log_softplus - c))
 
 
 class PlanarLayer(nn.Module):

@@ -12,19 +12,14 @@ Variational Bayes" (2014); Tomczak, Welling, "VAE with a VampPrior" (2018); lect
 import torch
 from torch import nn
 
+from dgm_utils.latent_variable_models import gaussian_kl
 from dgm_utils.models.densities import (
-    gaussian_kl,
     gaussian_log_prob,
-    log_mean_gaussians,
     sample_gaussian,
     standard_normal_log_prob,
 )
 from dgm_utils.validate import takes, whole_number
-
-
-def pseudo_inputs(raw):
-    """Images in [0, 1] from unconstrained numbers: whatever a step does, an image is left."""
-    return torch.sigmoid(raw)
+from dgm_utils.vampprior import mixture_log_prob, pseudo_inputs
 
 
 class Prior(nn.Module):
@@ -96,7 +91,7 @@ class GaussianMixture(Prior):
 
     def density(self, encoder=None):
         """`(..., L) → (...)`."""
-        return lambda z: log_mean_gaussians(z, self.means, self.log_vars)
+        return lambda z: mixture_log_prob(z, self.means, self.log_vars)
 
     @takes(noise="S .num_latents")
     def sample(self, noise, encoder=None, generator=None):
@@ -142,7 +137,7 @@ class VampPrior(Prior):
     def density(self, encoder):
         """`(..., L) → (...)`, C encodings; gradients reach the pseudo-inputs and the encoder."""
         mean, log_var = encoder(self.pseudo_inputs())
-        return lambda z: log_mean_gaussians(z, mean, log_var)
+        return lambda z: mixture_log_prob(z, mean, log_var)
 
     @takes(noise="S .num_latents")
     def sample(self, noise, encoder, generator=None):

@@ -18,12 +18,12 @@ import math
 import torch
 from torch import nn
 
+from dgm_utils.iwae import iwae_bound
+from dgm_utils.latent_variable_models import bernoulli_log_likelihood
 from dgm_utils.models.densities import (
-    bernoulli_log_prob,
     bounded,
     discretized_logistic_log_prob,
     gaussian_log_prob,
-    log_mean_exp,
     sample_gaussian,
 )
 from dgm_utils.models.priors import StandardNormalPrior
@@ -124,7 +124,7 @@ class BernoulliDecoder(Decoder):
 
     def log_prob(self, x, z):
         """`log p(x|z)`, `(B, D), (..., B, L) → (..., B)`; x is 0 or 1."""
-        return bernoulli_log_prob(x, *self(z))
+        return bernoulli_log_likelihood(x, *self(z))
 
     def mean(self, z):
         """`E[x|z]`, `(..., L) → (..., D)`."""
@@ -214,7 +214,7 @@ class LatentVariableModel(nn.Module):
     @takes(x="B .num_dims", noise="K B .num_noise")
     def iwae(self, x, noise):
         """Importance weighted bound L_K, `(B, D), (K, B, L) → (B,)`; K = 1 gives the ELBO."""
-        return log_mean_exp(self.log_w(x, noise, self.encode(x), self.log_prior()))
+        return iwae_bound(self.log_w(x, noise, self.encode(x), self.log_prior()))
 
     @torch.no_grad()
     @takes(x="N .num_dims")

@@ -25,15 +25,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dgm_utils.models.autoregressive import (
+from dgm_utils.maf_vs_iaf import (
     iaf_inverse,
     maf_forward,
     scale_and_shift,
     shift_and_scale,
+    solve_in_order,
 )
 from dgm_utils.models.densities import LOG_2PI, bounded, standard_normal_log_prob
-from dgm_utils.models.flow import flow_log_likelihood
-from dgm_utils.models.made import solve_in_order
+from dgm_utils.nf_as_vae import flow_log_likelihood
 from dgm_utils.validate import number, takes, whole_number
 
 

@@ -15,7 +15,6 @@ from conftest import EXERCISES, EXERCISES_OF, RIGHT, TOPICS
 
 from dgm_utils import iwae
 from dgm_utils.exercises.iwae import EXERCISES as IWAE
-from dgm_utils.models.densities import log_mean_exp
 from nbjudge.asking.draw import Draw
 from nbjudge.check import run
 from nbjudge.demo import source_as
@@ -358,7 +357,7 @@ BORROWED = {
     "cache": functools.cache(iwae.iwae_bound),
     "thread": through_a_thread,
     "code object": types.FunctionType(
-        inspect.unwrap(iwae.iwae_bound).__code__, {"log_mean_exp": log_mean_exp}
+        inspect.unwrap(iwae.iwae_bound).__code__, {"torch": torch, "math": math}
     ),
     "executed source": executed_source(),
     "executed source, renamed": executed_source(rename=True),

@@ -8,11 +8,12 @@ import torch
 from statements import close, normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dgm_utils.maf_vs_iaf import hidden_degrees, made_masks, solve_in_order
 from dgm_utils.models.autoregressive import IAF, MAF, IAFLayer, MAFLayer
 from dgm_utils.models.coupling import CouplingLayer, Invertible1x1, RealNVP
 from dgm_utils.models.densities import bounded
 from dgm_utils.models.flow import Flow, FlowPosterior, StandardNormal
-from dgm_utils.models.made import MADE, hidden_degrees, made_masks, solve_in_order
+from dgm_utils.models.made import MADE
 from dgm_utils.models.planar import PlanarLayer, SylvesterLayer
 from dgm_utils.oracles import grid
 

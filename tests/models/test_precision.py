@@ -9,16 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
-from dgm_utils import elbo_surgery, iwae, latent_variable_models, nf_as_vae, oracles, vampprior
+from dgm_utils import (
+    dequantization,
+    elbo_surgery,
+    iwae,
+    latent_variable_models,
+    nf_as_vae,
+    oracles,
+    vampprior,
+)
+from dgm_utils.latent_variable_models import bernoulli_log_likelihood
 from dgm_utils.models import densities
 from dgm_utils.models.autoregressive import IAF, MAF
 from dgm_utils.models.cnf import ContinuousFlow, TimeMLP
 from dgm_utils.models.coupling import Invertible1x1, RealNVP
-from dgm_utils.models.dequantize import VariationalDequantizer, sigmoid_noise
+from dgm_utils.models.dequantize import VariationalDequantizer
 from dgm_utils.models.flow import Flow, FlowPosterior, StandardNormal
 from dgm_utils.models.hvae import mlp_hvae
 from dgm_utils.models.pixelcnn import PixelCNN
-from dgm_utils.models.planar import PlanarLayer, SylvesterLayer, planar_transform
+from dgm_utils.models.planar import PlanarLayer, SylvesterLayer
 from dgm_utils.models.priors import GaussianMixture, VampPrior
 from dgm_utils.models.vae import conv_vae, mlp_vae
 from dgm_utils.models.wavenet import (
@@ -27,6 +36,7 @@ from dgm_utils.models.wavenet import (
     WaveNetTeacher,
     distillation_terms,
 )
+from dgm_utils.nf_as_vae import planar_transform
 
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 
@@ -105,7 +115,7 @@ def test_a_gaussian_is_right_for_every_scale(dtype):
     hold(densities.gaussian_log_prob, truth, arguments, dtype)
 
     def mixture(x, mean, log_var):
-        return densities.log_mean_gaussians(x[None], mean[None], log_var[None])
+        return vampprior.mixture_log_prob(x[None], mean[None], log_var[None])
 
     hold(mixture, truth, arguments, dtype)
 
@@ -177,17 +187,17 @@ FLOW_LAYERS = [PlanarLayer(6), SylvesterLayer(6, 3)]
 DENSITIES = {
     "gaussian": lambda: densities.gaussian_log_prob(VECTORS, MEANS, LOG_VARS),
     "normal": lambda: densities.standard_normal_log_prob(VECTORS),
-    "kl": lambda: densities.gaussian_kl(MEANS, LOG_VARS),
-    "bernoulli": lambda: densities.bernoulli_log_prob(binary(50, 60), 9 * VECTORS),
+    "kl": lambda: latent_variable_models.gaussian_kl(MEANS, LOG_VARS),
+    "bernoulli": lambda: bernoulli_log_likelihood(binary(50, 60), 9 * VECTORS),
     "logistic": lambda: densities.discretized_logistic_log_prob(binary(50, 60), MEANS, LOG_VARS, 9),
-    "pairs": lambda: densities.pairwise_log_prob(VECTORS, MEANS, LOG_VARS),
-    "mixture": lambda: densities.log_mean_gaussians(VECTORS, MEANS, LOG_VARS),
-    "bound": lambda: densities.log_mean_exp(100 * VECTORS),
+    "pairs": lambda: elbo_surgery.pairwise_log_prob(VECTORS, MEANS, LOG_VARS),
+    "mixture": lambda: elbo_surgery.log_aggregated_posterior(VECTORS, MEANS, LOG_VARS),
+    "bound": lambda: iwae.iwae_bound(100 * VECTORS),
     "planar": lambda: planar_transform(VECTORS, *VECTORS[:2], torch.tensor(0.3)),
     "sylvester": lambda: made(lambda: SylvesterLayer(60, 20)).inverse(VECTORS),
     "1x1": lambda: made(lambda: Invertible1x1(60)).forward(VECTORS),
     "1x1 back": lambda: made(lambda: Invertible1x1(60)).inverse(VECTORS),
-    "sigmoid noise": lambda: sigmoid_noise(VECTORS, MEANS, LOG_VARS),
+    "sigmoid noise": lambda: dequantization.sigmoid_noise(VECTORS, MEANS, LOG_VARS),
     "importance weights": lambda: iwae.log_importance_weights(
         binary(50, 60), VECTORS[None], VECTORS[None], MEANS, LOG_VARS
     ),
@@ -272,8 +282,8 @@ def test_gradients_of_a_loss_under_autocast_are_those_without(build, precise_net
 def test_what_a_network_gave_in_half_precision_is_summed_in_float32():
     x, logits = binary(50, 784), 9 * seeded(50, 784)
     rounded = logits.to(HALF)
-    expected = densities.bernoulli_log_prob(x, rounded.float())
-    found = densities.bernoulli_log_prob(x, rounded)
+    expected = bernoulli_log_likelihood(x, rounded.float())
+    found = bernoulli_log_likelihood(x, rounded)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
     for mean, log_var in itertools.product((MEANS, MEANS.to(HALF)), (LOG_VARS, LOG_VARS.to(HALF))):
@@ -303,7 +313,7 @@ def total(function):
 
 
 PAIR = {
-    "mixture": (densities.log_mean_gaussians, plain_mixture),
+    "mixture": (elbo_surgery.log_aggregated_posterior, plain_mixture),
     "vampprior": (vampprior.mixture_log_prob, plain_mixture),
     "index": (elbo_surgery.mutual_information_from_index, plain_information),
 }
@@ -342,11 +352,11 @@ def test_torch_func_and_plain_autograd_agree_on_many_blocks(monkeypatch):
     """With forward mode too; outside of both, the blocks are what is used."""
     monkeypatch.setattr(densities, "BLOCK", 8)
     args = [a.requires_grad_() for a in seeded(3, 5, 2).double().unbind()]
-    expected = torch.autograd.grad(densities.log_mean_gaussians(*args).sum(), args)
-    found = grad(total(densities.log_mean_gaussians), (0, 1, 2))(*args)
+    expected = torch.autograd.grad(vampprior.mixture_log_prob(*args).sum(), args)
+    found = grad(total(vampprior.mixture_log_prob), (0, 1, 2))(*args)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-    assert torch.autograd.gradcheck(densities.log_mean_gaussians, args, check_forward_ad=True)
+    assert torch.autograd.gradcheck(vampprior.mixture_log_prob, args, check_forward_ad=True)
 
 
 def test_torch_func_goes_through_the_adjoint():

@@ -449,6 +449,12 @@ def test_log_variances_are_bounded():
     assert BernoulliDecoder(net).mean(torch.ones(1, 4)).max() == 1
 
 
+def test_a_decoder_scores_one_image_at_a_grid_of_latents():
+    decoder, image, z = BernoulliDecoder(nn.Linear(2, 6)), torch.ones(1, 1, 6), torch.randn(3, 4, 2)
+    expected = torch.stack([decoder.log_prob(image[0].expand(4, 6), row) for row in z])
+    torch.testing.assert_close(decoder.log_prob(image, z), expected)
+
+
 def test_kl_of_the_standard_normal_prior_takes_no_samples():
     """1.2 The ELBO's KL is exact: with one sample its only noise is the reconstruction's."""
     vae, x = small().double(), binary(1, 4, 6)

@@ -78,3 +78,11 @@ def test_nbjudge_does_without_what_only_the_models_need():
     """)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_topic_imports_no_model():
+    """Models are made of the functions of the topics; `densities` is beneath both."""
+    for path in (ROOT / "dgm_utils" / "exercises").glob("[a-z]*"):
+        names = imported(ROOT / "dgm_utils" / f"{path.stem}.py")
+        models = {name for name in names if name.startswith("dgm_utils.models")}
+        assert all(name.startswith("dgm_utils.models.densities") for name in models), path.stem
