@@ -8,6 +8,7 @@ state of a random generator, and the caller's own generator is left as it was.
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -38,22 +39,54 @@ class History:
     stopped: bool = False
 
 
+@dataclass(frozen=True)
+class Descent:
+    """How a step is made.
+
+    Attributes:
+        optimizer: `optimizer(parameters) →` torch optimizer; None is Adam with its defaults.
+        max_norm: the gradient is shortened to this length.
+        before_step: `before_step(step, optimizer)`, called at every step, for schedules: of the
+            learning rate, or of a weight in the loss.
+
+    """
+
+    optimizer: Callable | None = None
+    max_norm: float = float("inf")
+    before_step: Callable | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """What is looked at and kept on the way.
+
+    Attributes:
+        held_out: tensor or tuple like `data`, or a function `() → number`. The noise in it is the
+            same at every evaluation. The best weights seen are the ones the model ends with.
+        every: steps between evaluations, and between checkpoints.
+        patience: evaluations without improvement before the run stops; None never stops.
+        checkpoint: path of a file to write to, and to go on from when it exists; its folder is made
+            when there is none.
+
+    """
+
+    held_out: torch.Tensor | tuple | Callable | None = None
+    every: int = 100
+    patience: int | None = None
+    checkpoint: Path | str | None = None
+
+
 def fit(
     model,
     loss,
     data,
     num_steps,
-    *,
     batch_size=100,
-    held_out=None,
-    every=100,
-    patience=None,
-    optimizer=None,
-    max_norm=float("inf"),
-    before_step=None,
+    *,
+    descent=Descent(),
+    watch=Watch(),
     seed=0,
     device=None,
-    checkpoint=None,
     progress=True,
 ):
     """Minimize `loss(batch)` over the model's parameters; they are changed in place.
@@ -65,18 +98,10 @@ def fit(
             or a function `data(generator) → batch` that draws each batch afresh.
         num_steps: gradient steps in all; a resumed run counts those before.
         batch_size: rows of a batch; the last one of an epoch may be smaller.
-        held_out: tensor or tuple like `data`, or a function `() → number`. The noise in it is the
-            same at every evaluation. The best weights seen are the ones the model ends with.
-        every: steps between evaluations, and between checkpoints.
-        patience: evaluations without improvement before the run stops; None never stops.
-        optimizer: `optimizer(parameters) →` torch optimizer; None is Adam with its defaults.
-        max_norm: the gradient is shortened to this length.
-        before_step: `before_step(step, optimizer)`, called at every step, for schedules: of the
-            learning rate, or of a weight in the loss.
+        descent: optimizer, schedule and longest gradient.
+        watch: held-out data and checkpoints.
         seed: of the order of the data and of the noise within loss; not of the model's weights.
         device: where model and batches go; None leaves the model where it is.
-        checkpoint: path of a file to write to, and to go on from when it exists; its folder is made
-            when there is none.
         progress: show a bar.
 
     Returns:
@@ -93,21 +118,16 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model has no parameter that requires a gradient")
-    for name, value in {"num_steps": num_steps, "batch_size": batch_size, "every": every}.items():
-        whole_number(name, value, 1)
+    whole_number("num_steps", num_steps, 1)
+    whole_number("batch_size", batch_size, 1)
     _check_data("data", data)
-    if held_out is not None:
-        _check_data("held_out", held_out)
-    if patience is not None:
-        whole_number("patience", patience, 1)
-        if held_out is None:
-            raise ValueError("patience needs held_out, which is None")
+    _check_watch(watch)
     device = parameters[0].device if device is None else torch.device(device)
     model.to(device)
-    optimizer = torch.optim.Adam(parameters) if optimizer is None else optimizer(parameters)
+    optimizer = (descent.optimizer or torch.optim.Adam)(parameters)
     history, best = History(), None
+    checkpoint = None if watch.checkpoint is None else Path(watch.checkpoint)
     if checkpoint is not None:
-        checkpoint = Path(checkpoint)
         if checkpoint.exists():
             history, best = _read(checkpoint, model, optimizer, seed, device)
         if len(history.loss) < num_steps:
@@ -119,7 +139,7 @@ def fit(
         model.eval()
         with torch.no_grad():
             torch.manual_seed(_seed(seed, 0, 2))
-            value = _held_out_loss(held_out, loss, batch_size, device)
+            value = _held_out_loss(watch.held_out, loss, batch_size, device)
         model.train(training)
         _check_finite("the held-out loss", value, len(history.loss), history)
         if not history.held_out or value < min(number for _, number in history.held_out):
@@ -127,7 +147,7 @@ def fit(
             best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         history.held_out.append([len(history.loss), value])
         waited = len(history.loss) - history.best_step
-        history.stopped = patience is not None and waited >= patience * every
+        history.stopped = watch.patience is not None and waited >= watch.patience * watch.every
 
     first = len(history.loss)
     devices = [device] if device.type == "cuda" else []
@@ -144,8 +164,8 @@ def fit(
         for step in range(first, num_steps):
             if history.stopped:
                 break
-            if before_step is not None:
-                before_step(step, optimizer)
+            if descent.before_step is not None:
+                descent.before_step(step, optimizer)
             batch = _batch(data, step, batch_size, seed, device)
             torch.manual_seed(_seed(seed, step, 1))
             optimizer.zero_grad()
@@ -153,13 +173,13 @@ def fit(
             number = value.item()
             _check_finite("the loss", number, step, history)
             value.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, max_norm).item()
+            norm = nn.utils.clip_grad_norm_(parameters, descent.max_norm).item()
             _check_finite("the gradient's length", norm, step, history)
             optimizer.step()
             history.loss.append(number)
             bar.update()
-            if (step + 1) % every == 0 or step + 1 == num_steps:
-                if held_out is not None:
+            if (step + 1) % watch.every == 0 or step + 1 == num_steps:
+                if watch.held_out is not None:
                     evaluate()
                     bar.set_postfix(loss=f"{number:.4g}", held_out=f"{history.held_out[-1][1]:.4g}")
                 if checkpoint is not None:
@@ -284,9 +304,19 @@ def _check_finite(what, number, step, history):
         before = ", ".join(f"{value:.4g}" for value in history.loss[-3:]) or "none"
         raise FloatingPointError(
             f"{what} is {number} at step {step} (losses before: {before}). Try a smaller learning "
-            "rate, max_norm=1 to shorten gradients, or a bound on log-scales; then look for a log, "
-            "a division or an exp of something unbounded in the loss"
+            "rate, Descent(max_norm=1) to shorten gradients, or a bound on log-scales; then look "
+            "for a log, a division or an exp of something unbounded in the loss"
         )
+
+
+def _check_watch(watch):
+    whole_number("every", watch.every, 1)
+    if watch.held_out is not None:
+        _check_data("held_out", watch.held_out)
+    if watch.patience is not None:
+        whole_number("patience", watch.patience, 1)
+        if watch.held_out is None:
+            raise ValueError("patience needs held_out, which is None")
 
 
 def _check_data(name, data):

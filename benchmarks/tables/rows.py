@@ -25,7 +25,7 @@ import numpy
 import torch
 
 from dgm_utils.data import NPZ_SHA256, Images, load
-from dgm_utils.training import fit
+from dgm_utils.training import Descent, Watch, fit
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "lectures" / "results"
@@ -114,13 +114,14 @@ class Work:
                 losses[plan["loss"]],
                 data,
                 steps,
-                batch_size=batch_size,
-                every=epoch,
-                optimizer=lambda parameters: optimizer_of(model, parameters, rate, config),
-                max_norm=config.get("max_norm", math.inf),
-                before_step=anneal,
+                batch_size,
+                descent=Descent(
+                    lambda parameters: optimizer_of(model, parameters, rate, config),
+                    config.get("max_norm", math.inf),
+                    anneal,
+                ),
+                watch=Watch(every=epoch, checkpoint=self.folder / f"{name}.pt"),
                 seed=self.seed,
-                checkpoint=self.folder / f"{name}.pt",
                 progress=self.progress,
             )
             plan["seconds"] += time.monotonic() - start

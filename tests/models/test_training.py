@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dgm_utils.training import fit
+from dgm_utils.training import Descent, Watch, fit
 
 
 def problem(num=130):
@@ -38,8 +38,16 @@ def noisy_loss(model):
 
 
 def train(model, num_steps=50, loss=None, **options):
-    options = {"batch_size": 40, "every": 10, "progress": False, "held_out": problem(70), **options}
-    return fit(model, loss or noisy_loss(model), problem(), num_steps, **options)
+    """A run of which all but the options of `fit` itself go to its `Watch`."""
+    names = {"descent", "seed", "device", "progress"} & set(options)
+    own = {"batch_size": 40, "progress": False} | {name: options.pop(name) for name in names}
+    watch = Watch(**{"every": 10, "held_out": problem(70), **options})
+    return fit(model, loss or noisy_loss(model), problem(), num_steps, watch=watch, **own)
+
+
+def sgd(rate, **options):
+    """Plain gradient descent."""
+    return Descent(lambda parameters: torch.optim.SGD(parameters, lr=rate), **options)
 
 
 def same(first, second):
@@ -55,7 +63,7 @@ def interrupt_at(step):
         if current == step:
             raise Interrupted
 
-    return before_step
+    return Descent(before_step=before_step)
 
 
 # It minimizes
@@ -70,7 +78,7 @@ def test_it_finds_the_least_squares_solution():
         (x, y),
         num_steps=300,
         batch_size=len(x),
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        descent=sgd(0.1),
         progress=False,
     )
     # Gradient descent contracts by 1 − 2·0.1·λ for each step, λ ≥ 0.7 an eigenvalue of xᵀx/N.
@@ -122,8 +130,7 @@ def test_before_step_sets_the_schedule():
         lambda batch: (weight * batch).sum(),  # the gradient is 1
         torch.ones(1),
         num_steps=3,
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=7.0),
-        before_step=before_step,
+        descent=sgd(7.0, before_step=before_step),
         progress=False,
     )
     assert weight.item() == pytest.approx(1 - 0.1 * (1 + 1 / 2 + 1 / 3))
@@ -137,8 +144,7 @@ def test_gradients_are_shortened():
         lambda batch: (weight * batch).sum(),
         torch.tensor([[300.0, 400.0]]),
         num_steps=1,
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
-        max_norm=5.0,
+        descent=sgd(1.0, max_norm=5.0),
         progress=False,
     )
     torch.testing.assert_close(weight.detach(), torch.tensor([-3.0, -4.0]))
@@ -155,10 +161,8 @@ def test_it_stops_early_and_ends_with_the_best_weights():
         lambda batch: -weight * batch.mean(),
         torch.ones(1),
         num_steps=1000,
-        held_out=lambda: (weight - 1) ** 2,
-        every=2,
-        patience=3,
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        watch=Watch(held_out=lambda: (weight - 1) ** 2, every=2, patience=3),
+        descent=sgd(0.1),
         progress=False,
     )
     assert history.stopped and history.best_step == 10
@@ -174,7 +178,7 @@ def test_held_out_loss_has_the_same_noise_each_time():
         model,
         num_steps=30,
         held_out=problem(70),
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0),
+        descent=sgd(0.0),
         loss=lambda batch: model(batch[0])[:, 0].mean() * 0 + batch[1].mean() + torch.randn(()),
     )
     values = [value for _, value in history.held_out]
@@ -189,8 +193,8 @@ def test_held_out_loss_is_the_mean_over_rows():
         lambda batch: batch.mean() + weight,
         torch.zeros(1),
         num_steps=1,
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0),
-        held_out=torch.arange(7.0),
+        descent=sgd(0.0),
+        watch=Watch(held_out=torch.arange(7.0)),
         batch_size=4,
         progress=False,
     )
@@ -232,7 +236,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path, step):
     expected = train(undisturbed)
     path, model = tmp_path / "run.pt", network()
     with pytest.raises(Interrupted):
-        train(model, checkpoint=path, before_step=interrupt_at(step))
+        train(model, checkpoint=path, descent=interrupt_at(step))
     resumed = network(seed=1)  # what it starts from does not matter
     if not path.exists():
         assert step < 10
@@ -246,7 +250,7 @@ def test_a_finished_run_is_only_read_and_can_be_extended(tmp_path):
     path, model, longer = tmp_path / "run.pt", network(), network()
     first = train(model, num_steps=30, checkpoint=path)
     again = network(seed=1)
-    assert train(again, num_steps=30, checkpoint=path, before_step=interrupt_at(30)) == first
+    assert train(again, num_steps=30, checkpoint=path, descent=interrupt_at(30)) == first
     assert same(again.state_dict(), model.state_dict())
     expected = train(longer, num_steps=60)
     assert train(again, num_steps=60, checkpoint=path) == expected
@@ -301,7 +305,7 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_first_step(tm
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match=said):
-        train(network(), checkpoint=tmp_path / name, before_step=interrupt_at(0))
+        train(network(), checkpoint=tmp_path / name, descent=interrupt_at(0))
 
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
@@ -332,7 +336,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_reason():
             loss,
             torch.ones(1),
             num_steps=100,
-            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+            descent=sgd(0.1),
             progress=False,
         )
     message = str(caught.value)
@@ -351,7 +355,7 @@ def test_a_gradient_that_is_no_number_leaves_the_weights_as_they_were():
 def test_a_held_out_loss_that_is_no_number_stops_the_run():
     weight = nn.Parameter(torch.zeros(()))
     with pytest.raises(FloatingPointError, match="the held-out loss is nan at step 1"):
-        fit([weight], lambda x: weight**2, torch.ones(1), 1, held_out=lambda: float("nan"))
+        fit([weight], lambda x: weight**2, torch.ones(1), 1, watch=Watch(lambda: float("nan")))
 
 
 # The bar, the device, bad input
@@ -390,12 +394,17 @@ def test_bad_input_is_named():
     for error, message, arguments, options in [
         (ValueError, "num_steps must be at least 1, not 0", (torch.ones(3), 0), {}),
         (ValueError, "batch_size must be at least 1", (torch.ones(3), 1), {"batch_size": 0}),
-        (TypeError, "every must be a whole number", (torch.ones(3), 1), {"every": 1.5}),
+        (
+            TypeError,
+            "every must be a whole number",
+            (torch.ones(3), 1),
+            {"watch": Watch(every=1.5)},
+        ),
         (ValueError, "data must have rows", (torch.ones(0, 2), 1), {}),
         (ValueError, r"data must .* not \[2, 3\]", ((torch.ones(2), torch.ones(3)), 1), {}),
         (TypeError, "data must be a tensor, .* not list", ([1, 2], 1), {}),
-        (TypeError, "held_out must be a tensor", (torch.ones(3), 1), {"held_out": 3}),
-        (ValueError, "patience needs held_out", (torch.ones(3), 1), {"patience": 2}),
+        (TypeError, "held_out must be a tensor", (torch.ones(3), 1), {"watch": Watch(3)}),
+        (ValueError, "patience needs held_out", (torch.ones(3), 1), {"watch": Watch(patience=2)}),
     ]:
         with pytest.raises(error, match=message):
             fit([weight], loss, *arguments, **options)

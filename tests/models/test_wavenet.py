@@ -13,7 +13,7 @@ from dgm_utils.models.wavenet import (
     WaveNetTeacher,
     distillation_terms,
 )
-from dgm_utils.training import fit
+from dgm_utils.training import Descent, fit
 
 EPS = torch.finfo(torch.float64).eps
 FLOWS = [WaveNetTeacher, WaveNetStudent]
@@ -326,7 +326,7 @@ def test_distillation_trains_the_student():
         loss,
         lambda generator: torch.randn(64, steps, generator=generator),
         num_steps=150,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+        descent=Descent(lambda parameters: torch.optim.Adam(parameters, lr=0.01)),
         progress=False,
     )
     with torch.no_grad():
