@@ -166,54 +166,6 @@ def scatter(axis, points, labels=None, title=None, names=("$x_1$", "$x_2$"), **o
     return artists
 
 
-def bound_curve(axis, x, values, errors=None, exact=None, label=None, names=("$K$", "nats")):
-    """A bound against K (or against training), with error band, and the exact value as a line.
-
-    Args:
-        axis: axes to draw on.
-        x: `(P,)`, shown on a logarithmic axis when its values span a factor of 10 or more.
-        values: `(P,)`.
-        errors: `(P,)` standard errors, drawn as a band of two on each side; None without.
-        exact: a number, drawn dashed and black; None without.
-        label: of the curve, in the legend.
-        names: labels of the axes.
-
-    """
-    x, values = _array(x), _array(values)
-    (line,) = axis.plot(x, values, marker="o", markersize=4, label=label)
-    if errors is not None:
-        errors = 2 * _array(errors)
-        axis.fill_between(
-            x, values - errors, values + errors, color=line.get_color(), alpha=0.2, linewidth=0
-        )
-    if exact is not None:
-        axis.axhline(float(exact), color=BLACK, linestyle="--", label="exact")
-    if x.min() > 0 and x.max() >= 10 * x.min():
-        axis.set_xscale("log")
-    _label(axis, names, None)
-    if label is not None or exact is not None:
-        axis.legend()
-    return line
-
-
-def power_law(axis, x, values, label, names=("$K$", "value")):
-    """Points on logarithmic axes and the straight line fitted to them; returns its slope.
-
-    Raises:
-        ValueError: when a number is not positive, or there are fewer than two points.
-
-    """
-    x, values = _array(x), _array(values)
-    if len(x) < 2 or x.shape != values.shape or min(x.min(), values.min()) <= 0:
-        raise ValueError(f"need two or more positive numbers on each axis, not {x} and {values}")
-    slope, offset = np.polyfit(np.log(x), np.log(values), 1)
-    (line,) = axis.loglog(x, np.exp(offset) * x**slope, label=f"{label}: slope {slope:.2f}")
-    axis.loglog(x, values, "o", color=line.get_color())
-    _label(axis, names, None)
-    axis.legend()
-    return float(slope)
-
-
 def matrix_pattern(axis, matrix, title=None, names=("input", "output")):
     """Which entries of a mask or Jacobian are not zero, `(rows, columns)`; zero is white."""
     matrix = _array(matrix)

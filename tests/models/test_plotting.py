@@ -14,17 +14,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dgm_utils.plotting import (
-    BLACK,
     BLUE,
     COLORS,
     LINES,
     VERMILION,
-    bound_curve,
     density_2d,
     dilation_diagram,
     image_grid,
     matrix_pattern,
-    power_law,
     scatter,
     show,
     use_style,
@@ -130,28 +127,6 @@ def test_scatter_gives_each_class_its_own_look(axis):
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list("0123456789")
 
 
-def test_bound_curve(axis):
-    k, bound = [1, 5, 50], torch.tensor([-3.0, -2.0, -1.5])
-    line = bound_curve(axis, k, bound, errors=[0.1, 0.1, 0.2], exact=-1.2, label="$L_K$")
-    np.testing.assert_array_equal(line.get_xydata(), np.stack([k, bound], 1))
-    assert axis.get_xscale() == "log"
-    (band,) = axis.collections
-    low, high = (f(band.get_paths()[0].vertices[:, 1]) for f in (min, max))
-    assert (low, high) == pytest.approx((-3.2, -1.1))
-    assert list(axis.lines[1].get_ydata()) == [-1.2, -1.2] and axis.lines[1].get_color() == BLACK
-    texts = {text.get_text() for text in axis.get_legend().get_texts()}
-    assert texts == {"$L_K$", "exact"}
-
-
-def test_power_law_fits_the_slope(axis):
-    k = torch.tensor([1.0, 10.0, 100.0])
-    slope = power_law(axis, k, 3 * k**-0.5, "SNR")
-    assert slope == pytest.approx(-0.5)
-    assert axis.get_legend().get_texts()[0].get_text() == "SNR: slope -0.50"
-    for line in axis.lines:
-        np.testing.assert_allclose(line.get_ydata(), 3 * k**-0.5, rtol=1e-6)
-
-
 def test_matrix_pattern(axis):
     matrix = torch.tensor([[0.0, 2.0], [-1e-9, 0.0]])
     assert matrix_pattern(axis, matrix, "mask").get_array().tolist() == [[0, 1], [1, 0]]
@@ -213,7 +188,6 @@ def test_bad_input_is_named(axis):
         ),
         (r"points must be \(N, 2\), not \(4, 3\)", lambda: scatter(axis, torch.zeros(4, 3))),
         (r"labels must be \(4,\)", lambda: scatter(axis, torch.zeros(4, 2), torch.zeros(3))),
-        ("need two or more positive numbers", lambda: power_law(axis, [1, 2], [0, 1], "x")),
         (r"matrix must be", lambda: matrix_pattern(axis, torch.zeros(3))),
     ]:
         with pytest.raises(ValueError, match=message):
