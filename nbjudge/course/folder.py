@@ -199,8 +199,9 @@ class Course:
         config = copy.deepcopy(self.api.config)
         config.GenerateAssignment.no_database = True
         config.SaveCells.enabled = False
+        # Of the course, before `_generated` lays its own in the place of it.
+        released = self.path("release", assignment=assignment)
         with self._generated(assignment, config) as made:
-            released = self.path("release", assignment=assignment)
             return filecmp.cmpfiles(made, released, names, shallow=False)[0] == names
 
     @contextlib.contextmanager
