@@ -1,8 +1,10 @@
-"""The networks that cases hand over, with parameters; a student's function calls them."""
+"""What runs beside a student's function: the networks that cases hand over, and a probe."""
 
 import math
 
 import torch
+
+from nbjudge.inside.observe import cotangent, tensors
 
 
 class Conditioner(torch.nn.Module):
@@ -107,3 +109,21 @@ def random_gaussian(draw, dims):
     """Means near 0, standard deviations near 1, correlated."""
     scale_tril = 0.3 * draw.normal(dims, dims).tril(-1)
     return Gaussian(draw.normal(dims), scale_tril + torch.diag(0.6 + draw.uniform(dims)))
+
+
+def conditioner_at(x):
+    """A probe: what a conditioner gives at x, and the gradient that goes back to x through it."""
+
+    def probe(conditioner, net, split):
+        at = x.to(next(net.parameters()).device).clone().requires_grad_()
+        result = conditioner(at)
+        outputs = [part for part in tensors(result) if part.requires_grad and not part.is_meta]
+        gradient = None
+        if outputs:
+            directions = [cotangent(part) for part in outputs]
+            (gradient,) = torch.autograd.grad(
+                outputs, at, directions, retain_graph=True, allow_unused=True
+            )
+        return result, torch.zeros_like(at) if gradient is None else gradient
+
+    return probe

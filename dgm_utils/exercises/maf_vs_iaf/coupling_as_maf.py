@@ -4,10 +4,9 @@ import torch
 
 from dgm_utils import maf_vs_iaf
 from dgm_utils.exercises.maf_vs_iaf import _networks
-from dgm_utils.exercises.maf_vs_iaf._networks import CouplingNet
+from dgm_utils.exercises.maf_vs_iaf._networks import CouplingNet, conditioner_at
 from nbjudge.asking.page import Page
 from nbjudge.asking.statements import is_exact
-from nbjudge.inside.observe import cotangent, tensors
 
 page = Page(
     maf_vs_iaf.coupling_as_maf,
@@ -34,7 +33,7 @@ def _(draw):
     def random(name, b, d, split, x=None, level=0.0):
         net = CouplingNet(draw, split, d - split, level)
         x = draw.normal(b, d) if x is None else x
-        return page.case(name, net, split, x=x, probe=_conditioner_at(x))
+        return page.case(name, net, split, x=x, probe=conditioner_at(x))
 
     yield random("one data point in two dimensions", 1, 2, 1)
     yield random("half of four coordinates", draw.integer(3, 5), 4, 2)
@@ -44,24 +43,6 @@ def _(draw):
     yield random("more stay than change", draw.integer(3, 4), d, d - 2)
     yield random("scales from e⁻¹⁰ to e¹⁰", 3, 5, 2, level=[-10.0, 10.0, 0.0])
     yield random("data that is not contiguous in memory", 3, d, 2, draw.normal(d, 3).T)
-
-
-def _conditioner_at(x):
-    """A probe: what a conditioner gives at x, and the gradient that goes back to x through it."""
-
-    def probe(conditioner, net, split):
-        at = x.to(next(net.parameters()).device).clone().requires_grad_()
-        result = conditioner(at)
-        outputs = [part for part in tensors(result) if part.requires_grad and not part.is_meta]
-        gradient = None
-        if outputs:
-            directions = [cotangent(part) for part in outputs]
-            (gradient,) = torch.autograd.grad(
-                outputs, at, directions, retain_graph=True, allow_unused=True
-            )
-        return result, torch.zeros_like(at) if gradient is None else gradient
-
-    return probe
 
 
 @page.must
