@@ -29,10 +29,11 @@ from hypothesis import HealthCheck, Phase
 
 from benchmarks.classroom import BOUND, POINTS, TOPIC, WRITTEN, answered, make_course
 from benchmarks.mutants import build, mutants, takes_nothing
-from nbjudge.course.files import read_notebook
 from nbjudge.course.results import FAILED, MANUAL
-from nbjudge.grade import _verdicts, grade_class
-from nbjudge.step import close_graders
+from nbjudge.course.safe_files import read_notebook
+from nbjudge.execute_and_mark import close_graders
+from nbjudge.grade import grade_class
+from nbjudge.outcome import verdicts_in
 
 # So many are one class: one run, that could be ended for all of them.
 CLASS = 100
@@ -121,7 +122,7 @@ class Fuzzer:
     def _sentences(self, result):
         """Exercise → sentence of each check that gave nothing."""
         notebook = read_notebook(self._course.notebook("autograded", TOPIC, result.student))
-        verdicts = _verdicts(notebook)
+        verdicts = verdicts_in(notebook)
         return {v["exercise"]: v["sentence"] for v in verdicts if not v["passed"]}
 
 

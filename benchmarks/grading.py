@@ -53,11 +53,12 @@ import nbformat
 import numpy
 
 from benchmarks.simulation import Service, simulate
+from nbjudge import crew
 from nbjudge import grade as autograde
 from nbjudge.course.folder import Course
 from nbjudge.demo import PREFIX, build_class
+from nbjudge.execute_and_mark import close_graders, grader_for
 from nbjudge.running.execute import Rules, execute_all
-from nbjudge.step import close_graders, grader_for
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "benchmarks" / "grading.md"
@@ -293,13 +294,13 @@ class Classes:
         """How long one submission takes to be sanitized, executed, and marked and recorded."""
         made = self.make(students)
         course = Course(made.folder)
-        clock, before = _InLine(), autograde._processes
-        autograde._processes = lambda jobs: contextlib.nullcontext(clock)
+        clock, before = _InLine(), crew._processes
+        crew._processes = lambda jobs: contextlib.nullcontext(clock)
         try:
             for _ in autograde.grade_class(course, self._assignment, list(made.points), jobs=1):
                 clock.events.append(("record", time.monotonic(), time.monotonic()))
         finally:
-            autograde._processes = before
+            crew._processes = before
             close_graders()
         # Each stretch between two events is named by the event at its end.
         stretches = {"sanitize": [], "record": []}

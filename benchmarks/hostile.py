@@ -33,11 +33,12 @@ import psutil
 
 from benchmarks.classroom import BOUND, ROOT, TOPIC, WRITTEN, WRONG, answered, make_course, submit
 from dgm_utils import cli
-from nbjudge.course.files import read_notebook
 from nbjudge.course.folder import Course
 from nbjudge.course.results import FAILED, MANUAL, Result
-from nbjudge.grade import _verdicts, grade_class
-from nbjudge.step import close_graders
+from nbjudge.course.safe_files import read_notebook
+from nbjudge.execute_and_mark import close_graders
+from nbjudge.grade import grade_class
+from nbjudge.outcome import verdicts_in
 
 sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "rigs")]
 Hostile = importlib.import_module("hostile").Hostile
@@ -113,7 +114,7 @@ class Class:
                 yield "It reached what it wanted."
             if found := _SCRIPT.search(" ".join(_shown(notebook))):
                 yield f"A page of it would run {found[0]!r}."
-            sentences += [v["sentence"] for v in _verdicts(notebook)]
+            sentences += [v["sentence"] for v in verdicts_in(notebook)]
             recorded = sum(score for _, score, _, _ in scores(self.course, hostile.name) if score)
             if recorded != result.points:
                 yield f"The gradebook holds {recorded} points."

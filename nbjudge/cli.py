@@ -227,8 +227,8 @@ def _report(options):
 def _feedback(options):
     from tqdm import tqdm
 
-    from nbjudge.course.files import notebooks_in
     from nbjudge.course.gradebook import waiting_of
+    from nbjudge.course.safe_files import notebooks_in
     from nbjudge.reports.feedback import write_feedback
     from nbjudge.reports.read import without_page
 

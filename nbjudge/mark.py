@@ -17,7 +17,7 @@ from nbjudge.asking.exercise import Exercise
 from nbjudge.asking.task import make_task
 from nbjudge.check import Checker, devices
 from nbjudge.course.declared import device
-from nbjudge.course.files import walk
+from nbjudge.course.safe_files import walk
 from nbjudge.course.seeds import case_seed
 from nbjudge.errors import UserError
 from nbjudge.inside import wire
@@ -39,16 +39,18 @@ BESIDE_LIMIT = 50_000_000
 
 
 @dataclass(frozen=True)
-class Marks:
-    """Points that the graded cells of a notebook gave, and what they could give.
+class Marked:
+    """An executed notebook with verdicts, the points that they give, and what they could give.
 
     Args:
+        notebook: with a verdict in place of the outputs of every check.
         points: of all.
         max_points: that there are.
         partial: of the points, those of cells that gave a part of theirs.
 
     """
 
+    notebook: NotebookNode
     points: float
     max_points: float
     partial: float = 0.0
@@ -99,7 +101,7 @@ class Marker:
         tasks = wire.dump_tasks(self._tasks, visible_modules(self._may_import), packages)
         return Contents(tasks, self._module, self._may_import, jailed, hidden, self._beside)
 
-    def mark(self, notebook: NotebookNode, beside: Collection[str] = ()) -> Marks:
+    def mark(self, notebook: NotebookNode, beside: Collection[str] = ()) -> Marked:
         """Put a verdict in place of the outputs of every check; changes the notebook.
 
         Args:
@@ -142,7 +144,7 @@ class Marker:
             worth = float(cell.metadata.nbgrader.get("points", 0))
             max_points += worth
             points += worth if verdicts[-1].passed else 0.0
-        return Marks(points, max_points, partial)
+        return Marked(notebook, points, max_points, partial)
 
     def _checks(self, cell):
         return _checks_in(cell) if self._module else []

@@ -31,8 +31,8 @@ from nbgrader.coursedir import CourseDirectory
 from sqlalchemy.exc import SAWarning
 from traitlets.log import get_logger
 
-from nbjudge.course.files import walk
 from nbjudge.course.gradebook import ask_less_often
+from nbjudge.course.safe_files import walk
 from nbjudge.course.times import read_time
 from nbjudge.reports.formgrader import guard
 from nbjudge.submissions.handed_in import SubmissionError, kept_files, timestamp

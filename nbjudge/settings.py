@@ -45,22 +45,22 @@ def configure(c: Config, config_file: str) -> None:
     # A notebook under another name is found; what was lost or doubled in it is mended, metadata
     # too. Then comes nbgrader's own list, here and below, with quicker steps in the place of two of
     # its own, and without `CheckCellMetadata`, which has nothing left to find.
-    c.Autograde.pre_convert_hook = "nbjudge.submissions.sanitize.before_autograde"
-    c.Autograde.exporter_class = "nbjudge.submissions.sanitize.SubmittedExporter"
+    c.Autograde.pre_convert_hook = "nbjudge.submissions.hooks.before_autograde"
+    c.Autograde.exporter_class = "nbjudge.submissions.hooks.SubmittedExporter"
     c.Autograde.sanitize_preprocessors = [
-        "nbjudge.submissions.sanitize.Mend",
+        "nbjudge.submissions.hooks.Mend",
         "nbgrader.preprocessors.ClearOutput",
         "nbgrader.preprocessors.DeduplicateIds",
         "nbgrader.preprocessors.OverwriteKernelspec",
-        "nbjudge.course.gradebook.OverwriteTogether",
+        "nbjudge.course.overwrite.OverwriteTogether",
     ]
     # Student code runs in the sandbox, and what judges it outside.
     c.Autograde.autograde_preprocessors = [
-        "nbjudge.step.ExecuteAndMark",
+        "nbjudge.execute_and_mark.ExecuteAndMark",
         "nbgrader.preprocessors.IgnorePattern",
         "nbconvert.preprocessors.ClearMetadataPreprocessor",
         "nbgrader.preprocessors.LimitOutput",
-        "nbjudge.course.gradebook.SaveTogether",
+        "nbjudge.course.save.SaveTogether",
         "nbgrader.preprocessors.AssignLatePenalties",
         # What stays of it is shown to an instructor, who is logged in.
         "nbjudge.reports.inert.Sanitize",

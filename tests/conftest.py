@@ -13,8 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from nbjudge.course.folder import Course
+from nbjudge.execute_and_mark import close_graders
 from nbjudge.running.sandbox import why_not
-from nbjudge.step import close_graders
 
 # Where there is no sandbox, what it protects is not tested, but grading is.
 JAILED = not why_not()
@@ -72,6 +72,26 @@ def course_folder(tmp_path):
     for name in ("solutions", "assignments"):
         shutil.copytree(ROOT / name, folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def released():
+    """The students' version of the assignment with which the tests of submissions play."""
+    return importlib.import_module("submissions").read_released()
+
+
+@pytest.fixture
+def submitted(released):
+    """That notebook, in which one function and one proof are answered."""
+    return importlib.import_module("submissions").fill_in(released)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The empty folder of a submission of that assignment."""
+    path = tmp_path / "submitted" / "ada" / importlib.import_module("submissions").TOPIC
+    path.mkdir(parents=True)
+    return path
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import copy
 import hashlib
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import torch
 
 from dgm_utils.data import NPZ_SHA256, Images, load
 from dgm_utils.training import Descent, Watch, fit
+from nbjudge.course.safe_files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "lectures" / "results"
@@ -269,15 +269,11 @@ def record(path: Path, row: dict) -> None:
     rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     key = row["row"], row["seed"]
     rows = [old for old in rows if (old["row"], old["seed"]) != key]
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, sorted([*rows, row], key=lambda one: (one["row"], one["seed"])))
 
 
 def _write(path, content):
-    """A reader finds the old file or the new one, never half of one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _device(device):

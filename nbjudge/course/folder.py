@@ -5,10 +5,8 @@ import copy
 import fcntl
 import filecmp
 import io
-import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,47 +16,21 @@ from nbformat import NotebookNode
 from nbgrader.api import MissingEntry
 from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
-from nbgrader.converters.base import BaseConverter
 from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 from traitlets.config.loader import Config, PyFileConfigLoader
 
+from nbjudge.course.convert import AutogradeExecuted, CourseError, NotConverted, convert
 from nbjudge.course.declared import command, declared
-from nbjudge.course.files import notebooks_in
-from nbjudge.course.gradebook import answers_path, note_version
-from nbjudge.errors import UserError, in_one_line
+from nbjudge.course.gradebook import note_version
+from nbjudge.course.safe_files import notebooks_in
+from nbjudge.course.save import answers_path
 
 CONFIG = "nbgrader_config.py"
 _MAKING = ".release-"
 # In a path nbgrader takes these for a pattern or a variable, and SQLAlchemy for part of an address;
 # in a student's id only the first.
 _SPECIAL, _SPECIAL_IN_ID = "*?$%", "*"
-
-
-class CourseError(UserError):
-    """Something about the course folder."""
-
-
-class NotConverted(CourseError):
-    """nbgrader could not make what it was asked for; the message is the reason, in one line."""
-
-
-class _AutogradeSanitized(Autograde):
-    """The second half of nbgrader's converter; the first was done before, and its hook."""
-
-    def run_pre_convert_hook(self):
-        """What it would find was found; beside it a student may have handed in other notebooks."""
-        self.notebooks = [path for path in self.notebooks if Path(path).stem in self.sanitized]
-
-    def convert_single_notebook(self, notebook_filename):
-        # As which it asks where the notebook lies.
-        self._sanitizing = True
-        resources = self.init_single_notebook_resources(notebook_filename)
-        self._sanitizing = False
-        self._init_preprocessors()
-        sanitized = self.sanitized[Path(notebook_filename).stem]
-        output, resources = self.exporter.from_notebook_node(sanitized, resources)
-        self.write_single_notebook(output, resources)
 
 
 class Course:
@@ -293,15 +265,15 @@ class Course:
             yield
 
     def autograde(
-        self, student: str, assignment: str, sanitized: dict[str, NotebookNode] | None = None
+        self, student: str, assignment: str, executed: dict[str, NotebookNode] | None = None
     ) -> None:
         """Have nbgrader autograde a submission, as formgrader's button does.
 
         Args:
             student: whose.
             assignment: its name.
-            sanitized: name → the notebook that nbgrader's sanitizing preprocessors made of the
-                submitted one, if they were run before; they are not run again.
+            executed: name → the notebook that nbgrader's sanitizing preprocessors made of the
+                submitted one, executed, if that was done before; it is not done again.
 
         Raises:
             NotConverted: when nbgrader cannot.
@@ -309,10 +281,9 @@ class Course:
 
         """
         self.folders.assignment_id, self.folders.student_id = assignment, student
-        converter = _AutogradeSanitized if sanitized else Autograde
-        converter = converter(coursedir=self.folders, parent=self.api)
+        about = {"coursedir": self.folders, "parent": self.api}
+        converter = AutogradeExecuted(executed, **about) if executed else Autograde(**about)
         converter.force = converter.create_student = True
-        converter.sanitized = sanitized
         convert(converter)
 
     def feedback(self, student: str, assignment: str) -> None:
@@ -378,40 +349,3 @@ def _names(path):
     """Of the cells that nbgrader knows in a notebook."""
     cells = nbformat.read(path, as_version=4).cells
     return {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells} - {None}
-
-
-def convert(converter: BaseConverter) -> None:
-    """Run one of nbgrader's converters.
-
-    Raises:
-        NotConverted: when it fails, with the cause; nbgrader itself only points to its log.
-        KeyboardInterrupt: when a person wants this to end.
-
-    """
-    causes = _Causes()
-    converter.log = logging.Logger("nbgrader")
-    converter.log.addHandler(causes)
-    try:
-        converter.start()
-    except (Exception, SystemExit) as error:
-        raise NotConverted(causes.first(error)) from error
-
-
-class _Causes(logging.Handler):
-    """Remembers the error that nbgrader logs before it raises one of its own."""
-
-    def __init__(self):
-        super().__init__(logging.ERROR)
-        self._errors, self._lines = [], []
-
-    def emit(self, record):
-        if error := sys.exc_info()[1]:
-            self._errors.append(error)
-        else:
-            self._lines.append(" ".join(record.getMessage().split()))
-
-    def first(self, raised):
-        """The reason, if it ended with this error."""
-        if self._errors:
-            return in_one_line(self._errors[0])
-        return self._lines[0][:200] if self._lines else in_one_line(raised)

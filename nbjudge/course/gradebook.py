@@ -2,25 +2,20 @@
 
 nbgrader opens the gradebook some ten times for a submission, each time with an engine that compiles
 the same statements again, looks for each table by itself, and asks and commits cell by cell; for a
-new gradebook it runs a program of three seconds. Here are its two busiest steps, with one question
-and one commit for all cells of a notebook, one engine for each database, and `opened_once`.
+new gradebook it runs a program of three seconds. Here are one engine for each database,
+`opened_once`, and what `overwrite` and `save` need to ask once for all cells of a notebook.
 """
 
 import contextlib
 import functools
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from pathlib import Path
 
 import nbgrader.api
-from nbformat import NotebookNode
 from nbgrader.api import (
     Assignment,
     Base,
     BaseCell,
-    Comment,
     Grade,
     Gradebook,
     GradeCell,
@@ -29,17 +24,9 @@ from nbgrader.api import (
     SubmittedAssignment,
     TaskCell,
 )
-from nbgrader.coursedir import CourseDirectory
 from nbgrader.dbutil import ALEMBIC_DIR
-from nbgrader.preprocessors import OverwriteCells, SaveAutoGrades
-from nbgrader.utils import is_grade, is_solution
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.orm import joinedload, scoped_session, sessionmaker, with_polymorphic
-
-from nbjudge.course.files import kept_folder, write_whole
-
-# The folder that says which answers the gradebook's grades are for.
-ANSWERS = "answers"
 
 
 def newest_version() -> str:
@@ -127,98 +114,6 @@ def note_version(gradebook: Gradebook) -> None:
     session.commit()
 
 
-class OverwriteTogether(OverwriteCells):
-    """nbgrader's `OverwriteCells`: what is locked becomes again what was released."""
-
-    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
-        """Overwrite locked cells, and add missing ones if `add_missing_cells` says so."""
-        about = resources["nbgrader"]
-        self.notebook_id, self.assignment_id = about["notebook"], about["assignment"]
-        self.gradebook = Gradebook(about["db_url"])
-        with self.gradebook as gradebook:
-            notebook = gradebook.find_notebook(self.notebook_id, self.assignment_id)
-            graded = [*notebook.grade_cells, *notebook.task_cells]
-            gradebook.find_source_cell = _finder(notebook.source_cells)
-            gradebook.find_graded_cell = _finder(graded)
-            for index, cell in enumerate(nb.cells):
-                nb.cells[index], resources = self.preprocess_cell(cell, resources, index)
-            if self.add_missing_cells:
-                nb, resources = self.add_missing_grade_cells(nb, resources)
-                nb, resources = self.add_missing_task_cells(nb, resources)
-        return nb, resources
-
-
-class SaveTogether(SaveAutoGrades):
-    """nbgrader's `SaveAutoGrades`: a notebook's grades are there all or none.
-
-    nbgrader keeps the points that a person gave, and after every regrade asks for another look at
-    each. Here only where the answer, the automatic score or the maximum has changed.
-    """
-
-    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
-        """Record the scores of all cells, and which questions got no answer."""
-        about = resources["nbgrader"]
-        self.notebook_id, self.assignment_id = about["notebook"], about["assignment"]
-        self.student_id, self.db_url = about["student"], about["db_url"]
-        self.gradebook = Gradebook(self.db_url)
-        path = answers_path(
-            CourseDirectory(config=self.config), self.assignment_id, self.student_id
-        )
-        before, answers = _read_answers(path), _digests(nb)
-        if self.notebook_id != self.assignment_id:
-            # Of several notebooks of one assignment, two may have cells of the same name.
-            answers = {f"{self.notebook_id}: {name}": said for name, said in answers.items()}
-        names = {name.rpartition(": ")[2]: name for name in answers}
-        with self.gradebook:
-            session = self.gradebook.db
-            commit, session.commit = session.commit, session.flush
-            submission = self.gradebook.find_submission(self.assignment_id, self.student_id)
-            notebook = [n for n in submission.notebooks if n.name == self.notebook_id]
-            grades = _entries(self.gradebook, notebook, Grade)
-            self.gradebook.find_grade = _finder(grades)
-            self.gradebook.find_comment = _finder(_entries(self.gradebook, notebook, Comment))
-            looked_at = [
-                (grade, grade.auto_score)
-                for grade in grades
-                if grade.manual_score is not None and not grade.needs_manual_grade
-            ]
-            for index, cell in enumerate(nb.cells):
-                self.preprocess_cell(cell, resources, index)
-            for grade, auto_score in looked_at:
-                name = names.get(grade.cell.name)
-                if grade.auto_score == auto_score and before.get(name) == answers.get(name):
-                    grade.needs_manual_grade = False
-            commit()
-        # Last: of a run that is killed before, nothing is believed to have been looked at.
-        write_whole(path, json.dumps({**before, **answers}))
-        return nb, resources
-
-
-def answers_path(course: CourseDirectory, assignment: str, student: str) -> Path:
-    """Where it is written down which answers the gradebook's grades are for."""
-    return kept_folder(course, ANSWERS, assignment) / f"{student}.json"
-
-
-def _read_answers(path):
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _digests(notebook):
-    """Graded cell → digest of what is graded there: a text, or for a check all code."""
-    code = [
-        cell.source for cell in notebook.cells if is_solution(cell) and cell.cell_type == "code"
-    ]
-    found = {}
-    for cell in filter(is_grade, notebook.cells):
-        about = cell.metadata.nbgrader
-        graded = [about.points, cell.source, *([] if is_solution(cell) else code)]
-        found[about.grade_id] = hashlib.sha256(json.dumps(graded).encode()).hexdigest()
-    return found
-
-
 def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade]:
     """The grades of a submission, with their cells.
 
@@ -227,10 +122,10 @@ def grades_of(gradebook: Gradebook, assignment: str, student: str) -> list[Grade
 
     """
     submission = gradebook.find_submission(assignment, student)
-    return _entries(gradebook, submission.notebooks, Grade)
+    return entries(gradebook, submission.notebooks, Grade)
 
 
-def _entries(gradebook, notebooks, kind):
+def entries(gradebook: Gradebook, notebooks: list, kind: type) -> list:
     """What submitted notebooks have of a kind, each with its cell."""
     found = gradebook.db.query(kind).filter(kind.notebook_id.in_([n.id for n in notebooks]))
     cell = with_polymorphic(BaseCell, [GradeCell, SolutionCell, TaskCell], flat=True)
@@ -246,9 +141,9 @@ def waiting_of(gradebook: Gradebook, assignment: str) -> dict[str, bool]:
     return {student: needs for student, needs in rows.filter(Assignment.name == assignment)}
 
 
-def _finder(entries):
+def finder(found: Iterable) -> Callable:
     """Finds among these, by the name of a cell, as the gradebook's methods do."""
-    by_name = {entry.name: entry for entry in entries}
+    by_name = {entry.name: entry for entry in found}
 
     def find(name, notebook, assignment, student=None):
         if name not in by_name:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from nbgrader.api import Student
 
 from nbjudge.course.declared import command
-from nbjudge.course.files import write_whole
 from nbjudge.course.folder import Course, CourseError
+from nbjudge.course.safe_files import write_whole
 from nbjudge.reports.late import settle, unclear
 from nbjudge.reports.read import read_class
 from nbjudge.reports.tables import as_csv

@@ -22,9 +22,9 @@ from nbgrader.api import (
 )
 
 from nbjudge.course.declared import command
-from nbjudge.course.files import notebooks_in, read_file, write_whole
 from nbjudge.course.folder import Course, CourseError
 from nbjudge.course.results import FAILED, GRADED, MANUAL, Result
+from nbjudge.course.safe_files import notebooks_in, read_file, write_whole
 from nbjudge.judging.verdict import VERDICT_MIME
 from nbjudge.reports.page import check_points, render
 from nbjudge.reports.tables import as_csv

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import nbformat
 from nbformat import NotebookNode
 
-from nbjudge.course.files import as_text
+from nbjudge.course.safe_files import as_text
 from nbjudge.running.kernel import Ended, Kernel, Limits
 from nbjudge.running.sandbox import Contents, Sandbox
 

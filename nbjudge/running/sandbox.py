@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbjudge.course.declared import device
-from nbjudge.course.files import write_whole
+from nbjudge.course.safe_files import write_whole
 from nbjudge.errors import UserError
 from nbjudge.inside.probe import SEEN
 from nbjudge.running import answers, mounts

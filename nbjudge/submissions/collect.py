@@ -20,8 +20,8 @@ from nbgrader.api import MissingEntry
 from nbgrader.plugins import ExtractorPlugin
 from traitlets import Unicode
 
-from nbjudge.course.files import read_file, write_whole
 from nbjudge.course.folder import Course, CourseError
+from nbjudge.course.safe_files import read_file, write_whole
 from nbjudge.errors import plain
 from nbjudge.submissions.handed_in import (
     DOCUMENTS,

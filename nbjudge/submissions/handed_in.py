@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from nbjudge.course.files import read_file, walk
+from nbjudge.course.safe_files import read_file, walk
 from nbjudge.course.times import read_time
 from nbjudge.errors import plain, quoted
 from nbjudge.submissions import normalize

@@ -7,13 +7,16 @@ from changes.
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from nbjudge.course.files import as_text, notebooks_in, read_file, remove_halves, write_whole
 from nbjudge.course.folder import unusable
+from nbjudge.course.results import Result
+from nbjudge.course.safe_files import as_text, notebooks_in, read_file, remove_halves, write_whole
 from nbjudge.errors import listed, plain, quoted
 from nbjudge.submissions.handed_in import (
     COPY_MARK,
@@ -32,7 +35,8 @@ from nbjudge.submissions.handed_in import (
     timestamp,
 )
 from nbjudge.submissions.recognize import answered, held
-from nbjudge.submissions.released import read_release
+from nbjudge.submissions.released import read_release, release_paths
+from nbjudge.submissions.submission import Submission
 
 _OTHERS = {
     ".py": "code alone",
@@ -41,6 +45,33 @@ _OTHERS = {
     ".pdf": "a printed page",
     ".zip": "an archive",
 }
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A submission whose notebooks were found and can be read.
+
+    Args:
+        submission: what it was made of.
+        notebooks: path of the name that nbgrader looks for → the one that is graded.
+        missing: file names of those that were not handed in.
+
+    """
+
+    submission: Submission
+    notebooks: dict[Path, NotebookNode]
+    missing: list[str]
+
+
+def taken_in(submissions: Iterable[Submission]) -> Iterator[Taken | Result]:
+    """Each once it is asked for; in place of one without a notebook, its result."""
+    for submission in submissions:
+        yield submission.attempt(_taken, submission)
+
+
+def _taken(submission):
+    releases = release_paths(submission.course.folders, submission.assignment)
+    return Taken(submission, *take_all(submission.folder, releases))
 
 
 def take_all(folder: Path, releases: list[Path]) -> tuple[dict[Path, NotebookNode], list[str]]:

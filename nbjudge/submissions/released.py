@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 from nbgrader.coursedir import CourseDirectory
 
 from nbjudge.course.declared import command
-from nbjudge.course.files import notebooks_in
+from nbjudge.course.safe_files import notebooks_in
 from nbjudge.submissions.cells import text_of
 from nbjudge.submissions.definitions import Definitions, bound, parsed
 

@@ -1,112 +1,106 @@
-"""How nbgrader sanitizes a submission: what is found is mended before anything of it is run.
+"""Sanitize: a submission in, a notebook out whose locked cells are as they were released."""
 
-`nbgrader_config.py` names `before_autograde`, `SubmittedExporter` and `Mend`, so that
-`nbgrader autograde`, formgrader's button and `nbjudge grade` take the same road.
-"""
-
-import functools
-import os
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 from nbconvert import NotebookExporter
 from nbformat import NotebookNode
+from nbgrader.converters import Autograde
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets.config.loader import PyFileConfigLoader
-from traitlets.log import get_logger
 
-from nbjudge.course.files import read_notebook
-from nbjudge.errors import listed, quoted
-from nbjudge.submissions.handed_in import (
-    FILES_LIMIT,
-    SAID,
-    SubmissionError,
-    documents,
-    kept_files,
-)
-from nbjudge.submissions.intake import take_all, take_in
-from nbjudge.submissions.mend import ForeignNotebookError, mend
-from nbjudge.submissions.note import note
-from nbjudge.submissions.released import read_release, release_path, release_paths
+from nbjudge.course.gradebook import opened_once
+from nbjudge.course.results import Result
+from nbjudge.course.safe_files import as_text, kept_folder
+from nbjudge.errors import in_one_line
+from nbjudge.submissions.handed_in import SubmissionError
+from nbjudge.submissions.intake import Taken
+from nbjudge.submissions.submission import Submission
+
+# The folder of notebooks between their execution and their being recorded.
+EXECUTED = "executed"
 
 
-def before_autograde(assignment: str, student: str, notebooks: list[str]) -> None:
-    """nbgrader's `Autograde.pre_convert_hook`: choose the notebooks of one submission.
-
-    nbgrader drops a submission without a notebook from the run and goes on with the next; what is
-    wrong with it is in the log.
+@dataclass(frozen=True)
+class Sanitized:
+    """A submission that can be executed.
 
     Args:
-        assignment: not used; nbgrader passes a pattern when it grades several.
-        student: likewise.
-        notebooks: paths in one submission's folder; changed to those that are graded.
+        submission: what it was made of.
+        texts: name → notebook.
+        kept: name → where the executed notebook is kept until it is recorded, so that a run that is
+            killed need not execute it again.
+        missing: file names of notebooks that were not handed in.
 
     """
-    folder = Path(notebooks[0]).parent
-    # nbgrader works in the course folder while it converts.
-    course = _course(os.getcwd())
-    releases = release_paths(course, folder.name)
+
+    submission: Submission
+    texts: dict[str, str]
+    kept: dict[str, Path]
+    missing: list[str]
+
+
+def sanitized(taken: Iterable[Taken | Result]) -> Iterator[Sanitized | Result]:
+    """Each once it is asked for; in place of one that cannot be sanitized, its result."""
+    for one in taken:
+        yield one if isinstance(one, Result) else one.submission.attempt(_sanitize, one)
+
+
+def _sanitize(taken):
+    submission, texts, kept = taken.submission, {}, {}
+    about = submission.course.folders, submission.assignment, submission.student
+    for path, notebook in taken.notebooks.items():
+        notebook = _by_nbgrader(submission, path, notebook)
+        texts[path.stem] = as_text(notebook)
+        kept[path.stem] = executed_path(*about, notebook, submission.version)
+    return Sanitized(submission, texts, kept, taken.missing)
+
+
+def _by_nbgrader(submission, path, notebook):
+    """What nbgrader's sanitizing preprocessors make of a notebook."""
+    course, folders = submission.course, submission.course.folders
+    folders.assignment_id, folders.student_id = submission.assignment, submission.student
+    converter = Autograde(coursedir=folders, config=course.api.config)
+    # Only to make the steps: it would copy the notebook three times and write it down.
+    exporter = NotebookExporter(config=converter.config)
+    for preprocessor in converter.sanitize_preprocessors:
+        exporter.register_preprocessor(preprocessor)
+    resources = converter.init_single_notebook_resources(str(path))
     try:
-        found, _ = take_all(folder, releases)
-        notebooks[:] = map(str, found)
-    except SubmissionError as error:
-        notebooks.clear()
-        get_logger().error("%s cannot be graded: %s", folder, error)
+        with opened_once():
+            for step in exporter._preprocessors:
+                notebook, resources = step(notebook, resources)
+        nbformat.validate(notebook, relax_add_props=True)
+    except SubmissionError:
+        raise
+    except Exception as error:
+        # What nbgrader makes of a notebook that a student has bent is the notebook's fault.
+        raise SubmissionError(in_one_line(error)) from error
+    return notebook
 
 
-class SubmittedExporter(NotebookExporter):
-    """Reads what `take_in` finds, where nbgrader would read the file of the right name."""
+def executed_path(
+    course: CourseDirectory, assignment: str, student: str, notebook: NotebookNode, version: bytes
+) -> Path:
+    """Where the executed form of a sanitized notebook is kept.
 
-    def from_filename(self, filename: str, resources: dict | None = None, **kw):
-        """Convert a submitted notebook, or one that nbgrader's first half has sanitized."""
-        path, about = Path(filename), resources["nbgrader"]
-        course = CourseDirectory(config=self.config)
-        assignment = about["assignment"]
-        if path.parent == submitted_path(course, about["student"], assignment):
-            _, notebook = take_in(path.parent, release_path(course, assignment, path.stem))
-        else:
-            notebook = read_notebook(path)
-        return self.from_notebook_node(notebook, resources=resources, **kw)
+    The name changes with whatever the file's content depends on. It changes with the student too:
+    two may have the same code and not the same answers in words, and the file holds both.
 
+    Args:
+        course: nbgrader's.
+        assignment: its name.
+        student: whose it is.
+        notebook: sanitized.
+        version: of the exercises.
 
-class Mend(NbGraderPreprocessor):
-    """The first of the sanitizing preprocessors: mends, and says so in a cell at the top."""
-
-    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
-        """Mend a submitted notebook.
-
-        Raises:
-            SubmissionError: when it is the notebook of something else.
-
-        """
-        about = resources["nbgrader"]
-        assignment = about["assignment"]
-        course = CourseDirectory(config=self.config)
-        folder = submitted_path(course, about["student"], assignment)
-        said = nb.metadata.pop(SAID, [])
-        release = release_path(course, assignment, about["notebook"])
-        released = {path.name for path in release.parent.glob("*")}
-        files = [name for name in documents(folder) if name not in released]
-        try:
-            said += mend(nb, read_release(release), files)
-        except ForeignNotebookError as error:
-            raise SubmissionError(f"this is not the notebook of {release.stem}: {error}") from error
-        if left := kept_files(folder)[1]:
-            said.append(
-                f"Files beside the notebook that would be more than {FILES_LIMIT // 1_000_000} MB "
-                f"together were left out: {listed([quoted(path.name) for path in left], 5)}."
-            )
-        if said:
-            nb.cells.insert(0, note(said))
-        return nb, resources
-
-
-def submitted_path(course: CourseDirectory, student: str, assignment: str) -> Path:
-    """Where a submission lies."""
-    return Path(course.format_path(course.submitted_directory, student, assignment))
-
-
-@functools.lru_cache(maxsize=1)
-def _course(root):
-    config = PyFileConfigLoader("nbgrader_config.py", path=root).load_config()
-    return CourseDirectory(config=config)
+    """
+    cells = [
+        (cell.cell_type, cell.source, cell.metadata.get("nbgrader", {}).get("grade_id"))
+        for cell in notebook.cells
+    ]
+    name = hashlib.sha256(json.dumps([student, version.hex(), cells]).encode()).hexdigest()
+    return kept_folder(course, EXECUTED, assignment) / f"{name}.ipynb"

@@ -14,16 +14,17 @@ from conftest import JAILED, ROOT, needs_sandbox
 from benchmarks import kills
 from dgm_utils import cli
 from dgm_utils.exercises.iwae import EXERCISES
-from nbjudge import grade as autograde
+from nbjudge import crew, grade, record
 from nbjudge.asking.task import make_task
 from nbjudge.course import seeds
 from nbjudge.course.folder import Course, CourseError
 from nbjudge.course.results import FAILED, GRADED, MANUAL
+from nbjudge.execute_and_mark import close_graders
 from nbjudge.grade import grade_class
 from nbjudge.judging import causes
 from nbjudge.reports.feedback import write_feedback
 from nbjudge.running import execute
-from nbjudge.step import close_graders
+from nbjudge.submissions import intake, sanitize, submission
 
 STUDENTS = ["ann", "ben", "cyd", "dan"]
 
@@ -46,10 +47,10 @@ def failing(function, student, error):
 
 def test_whatever_breaks_one_submission_is_its_result_and_the_others_go_on(small, monkeypatch):
     broken = {
-        "ann": ("fingerprint", OSError("no such disk")),
-        "ben": ("take_all", RecursionError("too deep")),
-        "cyd": ("executed_path", MemoryError()),
-        "dan": ("grade", KeyError("state")),
+        "ann": (submission, "fingerprint", OSError("no such disk")),
+        "ben": (intake, "take_all", RecursionError("too deep")),
+        "cyd": (sanitize, "executed_path", MemoryError()),
+        "dan": (record, "grade", KeyError("state")),
     }
     (small.path("submitted") / "fay").mkdir()
     shutil.copytree(
@@ -57,11 +58,11 @@ def test_whatever_breaks_one_submission_is_its_result_and_the_others_go_on(small
         small.path("submitted", "fay", kills.ASSIGNMENT),
     )
     with monkeypatch.context() as patched:
-        for student, (step, error) in broken.items():
-            patched.setattr(autograde, step, failing(getattr(autograde, step), student, error))
+        for student, (module, step, error) in broken.items():
+            patched.setattr(module, step, failing(getattr(module, step), student, error))
         results = graded(small, [*STUDENTS, "fay"])
     assert results["fay"].points == 3
-    for student, (_, error) in broken.items():
+    for student, (*_, error) in broken.items():
         assert results[student].state == FAILED
         assert type(error).__name__ in results[student].reason
     # What was the machine's fault may be gone the next time.
@@ -79,7 +80,7 @@ def die_for_cyd(text, **options):
 
 
 def test_a_worker_that_dies_is_one_failed_submission(small, monkeypatch):
-    monkeypatch.setattr(autograde, "execute_text", die_for_cyd)
+    monkeypatch.setattr(grade, "execute_text", die_for_cyd)
     results = graded(small, jobs=2)
     assert results["cyd"].state == FAILED
     assert "ended the process that reads it" in results["cyd"].reason
@@ -91,7 +92,7 @@ def die():
 
 
 def test_workers_that_cannot_start_are_no_submissions_fault(small, monkeypatch):
-    monkeypatch.setattr(autograde, "begin_worker", die)
+    monkeypatch.setattr(crew, "begin_worker", die)
     with pytest.raises(CourseError, match="die while they start"):
         graded(small)
     assert not list((small.grading / "graded").rglob("*.json"))
@@ -105,17 +106,17 @@ def test_what_ended_by_the_clock_on_the_wall_runs_once_more_alone(small, monkeyp
         asked.append("cyd" if "sum(dim=0)" in code else "another")
         return asked[-1] == "cyd"
 
-    monkeypatch.setattr(autograde, "wants_quiet", wants_quiet)
-    submit = autograde._Crew.submit
+    monkeypatch.setattr(crew, "wants_quiet", wants_quiet)
+    submit = crew.Crew.submit
 
-    def watched(crew, texts):
+    def watched(own, execute, texts):
         running[:] = [future for future in running if not future.done()]
         if asked.count("cyd") == 1 and "sum(dim=0)" in "".join(texts):
             assert not running
-        running.append(submit(crew, texts))
+        running.append(submit(own, execute, texts))
         return running[-1]
 
-    monkeypatch.setattr(autograde._Crew, "submit", watched)
+    monkeypatch.setattr(crew.Crew, "submit", watched)
     results = graded(small, jobs=2)
     # The second time is the last, whatever came of it.
     assert asked.count("cyd") == 1

@@ -1,16 +1,14 @@
 """An archive of a class is unpacked within a budget, and what is in it stays where it belongs."""
 
-import io
 import os
 import shutil
 import zipfile
 
 import nbformat
 import pytest
-from conftest import ROOT
-from submissions import TOPIC, fill_in, read_released
+from submissions import TOPIC, fill_in, make_course, read_released, zipped
 
-from nbjudge.course.folder import Course, CourseError
+from nbjudge.course.folder import CourseError
 from nbjudge.submissions import collect as collecting
 from nbjudge.submissions.collect import collect, unpack
 from nbjudge.submissions.handed_in import documents, timestamp
@@ -21,11 +19,7 @@ MOODLE = "{1}_{0}_assignsubmission_file_/{2}"
 
 @pytest.fixture(scope="module")
 def released_course(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("course")
-    shutil.copy(ROOT / "nbgrader_config.py", folder)
-    for name in ("solutions", "assignments"):
-        shutil.copytree(ROOT / name / TOPIC, folder / name / TOPIC)
-    return Course(folder)
+    return make_course(tmp_path_factory.mktemp("course"))
 
 
 @pytest.fixture
@@ -45,14 +39,6 @@ def packed(path, files, person="Ada"):
         for (number, name), content in files.items():
             out.writestr(MOODLE.format(number, person, name) if number else name, content)
     return path
-
-
-def zipped(files):
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as out:
-        for name, content in files.items():
-            out.writestr(name, content)
-    return held.getvalue()
 
 
 def test_documents_beside_a_notebook_come_along(course, tmp_path, text):

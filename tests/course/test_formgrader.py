@@ -17,7 +17,7 @@ from conftest import ROOT, needs_sandbox
 from lab import Lab, environment, until
 
 from nbjudge.course.folder import Course
-from nbjudge.step import close_graders
+from nbjudge.execute_and_mark import close_graders
 
 kills = importlib.import_module("benchmarks.kills")
 ASSIGNMENT = kills.ASSIGNMENT

@@ -7,7 +7,6 @@ import shutil
 
 import nbformat
 import pytest
-from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook
 from submissions import (
     ANSWER,
@@ -17,12 +16,11 @@ from submissions import (
     TOPIC,
     cell,
     fill_in,
-    read_released,
+    make_course,
     write,
 )
 
-from nbjudge.course import files
-from nbjudge.course.folder import Course
+from nbjudge.course import safe_files
 from nbjudge.submissions import handed_in as folders
 from nbjudge.submissions.handed_in import (
     SubmissionError,
@@ -32,35 +30,18 @@ from nbjudge.submissions.handed_in import (
     kept_files,
     timestamp,
 )
+from nbjudge.submissions.hooks import Mend
 from nbjudge.submissions.intake import take_in
 from nbjudge.submissions.note import mended
-from nbjudge.submissions.sanitize import Mend
 
 LATIN_1 = os.fsdecode(b"\xdcbung.ipynb")
-
-
-@pytest.fixture(scope="module")
-def released():
-    return read_released()
-
-
-@pytest.fixture
-def submitted(released):
-    return fill_in(released)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "submitted" / "ada" / TOPIC
-    path.mkdir(parents=True)
-    return path
 
 
 def graded(folder):
     """The answer of the notebook that is taken, and what is said of it."""
     path, notebook = take_in(folder, RELEASE)
     assert path == folder / f"{TOPIC}.ipynb"
-    return cell(notebook, f"{PLAYED}-solution").source, notebook.metadata.get("dgm_said", [])
+    return cell(notebook, f"{PLAYED}-solution").source, notebook.metadata.get(folders.SAID, [])
 
 
 def refused(folder):
@@ -147,7 +128,7 @@ def test_a_notebook_is_found_under_any_name(folder, submitted, name):
     assert answer == ANSWER and said.startswith("Its file was named `") and "<" not in said
     assert path.read_bytes() == before and handed_in(folder) == [path]
     copied = json.loads((folder / f"{TOPIC}.ipynb").read_text())
-    assert copied["metadata"]["dgm_copy_of"]["name"].encode()
+    assert copied["metadata"][folders.COPY_MARK]["name"].encode()
     # Once more, with the copy there: the same, and nothing new.
     assert graded(folder) == (answer, [said]) and len(contents(folder)) == 2
     path.write_bytes(before + b" ")
@@ -172,10 +153,7 @@ def test_the_sentences_reach_the_note_through_dgm_and_nbgrader(tmp_path, submitt
     """Where bad encodings, bent forms and other names would end nbgrader's own reading."""
     root = tmp_path / "course"
     root.mkdir()
-    shutil.copy(ROOT / "nbgrader_config.py", root)
-    for name in ("solutions", "assignments"):
-        shutil.copytree(ROOT / name / TOPIC, root / name / TOPIC)
-    course = Course(root)
+    course = make_course(root)
     course.api.config.Autograde.autograde_preprocessors = ["nbgrader.preprocessors.SaveAutoGrades"]
     course.release(TOPIC)
     cell(submitted, PROOF).source = cell(released, PROOF).source
@@ -249,7 +227,7 @@ def test_a_timestamp_of_any_size_is_not_read_whole(folder, monkeypatch):
     with (folder / "timestamp.txt").open("wb") as file:
         file.truncate(700_000_000)
     limits = []
-    read = files.read_file
+    read = safe_files.read_file
     monkeypatch.setattr(folders, "read_file", lambda p, n: limits.append(n) or read(p, n))
     with pytest.raises(SubmissionError):
         timestamp(folder)
@@ -271,7 +249,7 @@ def test_a_file_that_cannot_be_opened_is_said(folder, submitted, monkeypatch, nu
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.os, "open", fail)
+    monkeypatch.setattr(safe_files.os, "open", fail)
     assert refused(folder) == f"{TOPIC}.ipynb cannot be opened: {os.strerror(number)}"
 
 
@@ -396,11 +374,8 @@ def test_names_of_files_are_safe_in_a_sentence(folder, submitted, released):
     folder.mkdir(parents=True)
     (folder / "a`<b>\x1b[2J\n\udcdc.pdf").write_text("1")
     root = folder.parents[3]
-    shutil.copy(ROOT / "nbgrader_config.py", root)
-    shutil.copytree(ROOT / "solutions" / TOPIC, root / "solutions" / TOPIC)
-    shutil.copytree(ROOT / "assignments" / TOPIC, root / "assignments" / TOPIC)
-    course = Course(root)
-    about = {"nbgrader": {"assignment": TOPIC, "student": "ada"}}
+    course = make_course(root)
+    about = {"nbgrader": {"assignment": TOPIC, "notebook": TOPIC, "student": "ada"}}
     notebook, _ = Mend(config=course.api.config).preprocess(submitted, about)
     assert "`a__b__[2J__.pdf`" in " ".join(mended(notebook))
     json.dumps(notebook, ensure_ascii=False).encode()

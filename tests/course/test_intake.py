@@ -21,17 +21,17 @@ from submissions import (
     RELEASE,
     TOPIC,
     cell,
-    fill_in,
     index,
+    make_course,
     marks,
-    read_released,
     write,
+    zipped,
 )
 from traitlets.config.loader import PyFileConfigLoader
 
 from nbjudge.course.folder import Course, CourseError
 from nbjudge.course.results import FAILED
-from nbjudge.grade import grade
+from nbjudge.record import grade
 from nbjudge.submissions import collect as collecting
 from nbjudge.submissions import handed_in as folders
 from nbjudge.submissions.collect import collect
@@ -43,16 +43,6 @@ from nbjudge.submissions.recognize import held
 
 # Two files whose notebooks repeat ids are among what is bent here.
 pytestmark = pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
-
-
-@pytest.fixture(scope="module")
-def released():
-    return read_released()
-
-
-@pytest.fixture
-def submitted(released):
-    return fill_in(released)
 
 
 def known(notebook):
@@ -435,13 +425,6 @@ def test_the_note_is_read_back(submitted):
 # Which file it is.
 
 
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "submitted" / "ada" / TOPIC
-    path.mkdir(parents=True)
-    return path
-
-
 def take(folder):
     """The path; the notebook that comes with it is what is read there."""
     path, notebook = take_in(folder, RELEASE)
@@ -592,11 +575,7 @@ def test_a_link_within_the_submission_is_a_name_like_any_other(folder, submitted
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     """A course with what students bent, taken through nbgrader without running any code."""
-    folder = tmp_path_factory.mktemp("course")
-    shutil.copy(ROOT / "nbgrader_config.py", folder)
-    for name in ("solutions", "assignments"):
-        shutil.copytree(ROOT / name / TOPIC, folder / name / TOPIC)
-    course = Course(folder)
+    course = make_course(tmp_path_factory.mktemp("course"))
     # Outputs are recorded, not made.
     course.api.config.Autograde.autograde_preprocessors = [
         "nbgrader.preprocessors.SaveAutoGrades",
@@ -701,12 +680,6 @@ def archive(path, files, compression=zipfile.ZIP_DEFLATED):
         for name, content in files.items():
             out.writestr(name, content)
     return path
-
-
-def zipped(files):
-    held = io.BytesIO()
-    archive(held, files)
-    return held.getvalue()
 
 
 @pytest.fixture

@@ -5,16 +5,11 @@ import json
 
 import nbformat
 import pytest
-from submissions import ANSWER, PLAYED, PROOF, cell, fill_in, read_released
+from submissions import ANSWER, PLAYED, PROOF, cell, fill_in
 
 from nbjudge.submissions import normalize
 from nbjudge.submissions.mend import mend
 from nbjudge.submissions.normalize import NoNotebookError, parse
-
-
-@pytest.fixture(scope="module")
-def released():
-    return read_released()
 
 
 @pytest.fixture

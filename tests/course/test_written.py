@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 from nbgrader.utils import compute_checksum
-from submissions import PLAYED, PROOF, cell, fill_in, index, marks, read_released
+from submissions import PLAYED, PROOF, cell, fill_in, index, marks
 
 from nbjudge.submissions import definitions
 from nbjudge.submissions.definitions import Definitions, is_prose
@@ -16,11 +16,6 @@ OTHER = "proof-q-ew"
 PROSE = "By Jensen's inequality, because the logarithm is concave."
 PICTURE = {"image/png": "QUJD"}
 ANOTHER = {"image/png": "REVG"}
-
-
-@pytest.fixture(scope="module")
-def released():
-    return read_released()
 
 
 @pytest.fixture

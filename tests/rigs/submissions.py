@@ -1,9 +1,14 @@
 """What the tests of submissions share: a released assignment, and one that a student filled in."""
 
 import copy
+import io
+import shutil
+import zipfile
 
 import nbformat
 from conftest import ROOT
+
+from nbjudge.course.folder import Course
 
 TOPIC = "iwae"
 RELEASE = ROOT / "assignments" / TOPIC / f"{TOPIC}.ipynb"
@@ -22,6 +27,23 @@ def fill_in(released):
     cell(notebook, f"{PLAYED}-solution").source = ANSWER
     cell(notebook, PROOF).source = "By Jensen."
     return notebook
+
+
+def make_course(folder):
+    """A course that has this assignment alone, in an empty folder."""
+    shutil.copy(ROOT / "nbgrader_config.py", folder)
+    for name in ("solutions", "assignments"):
+        shutil.copytree(ROOT / name / TOPIC, folder / name / TOPIC)
+    return Course(folder)
+
+
+def zipped(files):
+    """The bytes of an archive; the keys are names."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as out:
+        for name, content in files.items():
+            out.writestr(name, content)
+    return held.getvalue()
 
 
 def marks(c):

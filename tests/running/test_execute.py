@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from conftest import JAILED, ROOT
 
-from nbjudge.course.files import as_text
+from nbjudge.course.safe_files import as_text
 from nbjudge.mark import Marker
 from nbjudge.running import kernel, outputs
 from nbjudge.running.execute import Rules, execute, wants_quiet

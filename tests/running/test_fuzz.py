@@ -8,7 +8,7 @@ from conftest import needs_sandbox
 
 from benchmarks import fuzz, mutants
 from nbjudge.course.results import FAILED, MANUAL, Result
-from nbjudge.step import close_graders
+from nbjudge.execute_and_mark import close_graders
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from conftest import needs_sandbox
 from benchmarks import classroom
 from benchmarks import hostile as benchmark
 from nbjudge.course.results import FAILED
-from nbjudge.step import executed_path
+from nbjudge.submissions.sanitize import executed_path
 
 TOPIC = classroom.TOPIC
 pytestmark = needs_sandbox

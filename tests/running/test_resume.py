@@ -11,7 +11,9 @@ from conftest import needs_sandbox
 from nbgrader.converters import Autograde
 
 from benchmarks import kills
-from nbjudge import grade as autograde
+from nbjudge import record
+from nbjudge.course.results import GRADED, MANUAL
+from nbjudge.grade import grade_class
 
 
 class Killed(BaseException):
@@ -44,7 +46,7 @@ def test_a_difference_is_seen():
 
 
 def graded(course, students, **options):
-    return {r.student: r for r in autograde.grade_class(course, "small", students, **options)}
+    return {r.student: r for r in grade_class(course, "small", students, **options)}
 
 
 def kill_when_recording(monkeypatch, course, students, **options):
@@ -54,7 +56,7 @@ def kill_when_recording(monkeypatch, course, students, **options):
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(autograde, "grade", killed)
+        patched.setattr(record, "grade", killed)
         with pytest.raises(Killed):
             graded(course, students, jobs=1, **options)
 
@@ -71,9 +73,9 @@ def test_a_notebook_that_a_killed_run_executed_is_used_for_its_student_only(smal
 
     results = graded(small, ["ann", "ben"])
 
-    assert results["ann"].state == autograde.MANUAL
+    assert results["ann"].state == MANUAL
     assert written_answer(small, "ann") == "Because the logarithm is concave."
-    assert results["ben"].state == autograde.GRADED
+    assert results["ben"].state == GRADED
     assert written_answer(small, "ben") == "Your answer here."
 
 
@@ -91,8 +93,8 @@ def test_what_a_killed_regrade_had_begun_is_graded_by_the_next_run(small, monkey
     graded(small, ["ann", "cyd"])
     kill_when_recording(monkeypatch, small, ["ann", "cyd"], regrade=True)
     recorded = []
-    record = autograde.grade
-    monkeypatch.setattr(autograde, "grade", lambda *a: recorded.append(a[2]) or record(*a))
+    grade = record.grade
+    monkeypatch.setattr(record, "grade", lambda *a: recorded.append(a[2]) or grade(*a))
 
     results = graded(small, ["ann", "cyd"])
 

@@ -7,9 +7,7 @@
 import atexit
 import contextlib
 import functools
-import hashlib
 import itertools
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +19,9 @@ from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Bool, Float
 
-from nbjudge.course.files import kept_folder, notebooks_in, read_notebook
-from nbjudge.course.gradebook import OverwriteTogether
+from nbjudge.course.convert import ALREADY
+from nbjudge.course.overwrite import OverwriteTogether
+from nbjudge.course.safe_files import notebooks_in
 from nbjudge.course.seeds import secret_of
 from nbjudge.errors import UserError
 from nbjudge.mark import Marker
@@ -30,8 +29,6 @@ from nbjudge.running.execute import Rules, execute, execute_all
 from nbjudge.running.sandbox import Sandbox
 
 _MOST_FILES = 1000
-# The folder of notebooks between their execution and their being recorded.
-EXECUTED = "executed"
 
 
 class PreflightError(UserError):
@@ -91,13 +88,13 @@ class Grader:
             self.rules,
         )
         for number, (path, notebook) in enumerate(zip(paths, notebooks, strict=True)):
-            marks = self.marker.mark(notebook)
+            marked = self.marker.mark(notebook)
             right = number < len(sources)
             # A test that gives points in parts may give some of them for what was handed out.
-            points = marks.points if right else marks.points - marks.partial
-            if points != (marks.max_points if right else 0.0):
+            points = marked.points if right else marked.points - marked.partial
+            if points != (marked.max_points if right else 0.0):
                 raise PreflightError(
-                    f"{path} got {points:g} of {marks.max_points:g} points; it must get "
+                    f"{path} got {points:g} of {marked.max_points:g} points; it must get "
                     f"{'all' if right else 'none'} of them. {_first_error(notebook)}".strip()
                 )
 
@@ -130,11 +127,9 @@ class ExecuteAndMark(NbGraderPreprocessor):
         assignment = resources["nbgrader"]["assignment"]
         grader = self.grader(course, assignment)
         student = resources["nbgrader"]["student"]
-        executed = executed_path(course, assignment, student, nb, grader.marker.version)
-        nb = read_notebook(executed) if executed.is_file() else grader.execute(nb)
+        executed = nb if resources["nbgrader"].get(ALREADY) else grader.execute(nb)
         submitted = Path(course.format_path(course.submitted_directory, student, assignment))
-        grader.marker.mark(nb, _names_in(submitted))
-        return nb, resources
+        return grader.marker.mark(executed, _names_in(submitted)).notebook, resources
 
 
 def _names_in(folder):
@@ -144,30 +139,6 @@ def _names_in(folder):
             return {entry.name for entry in itertools.islice(entries, _MOST_FILES)}
     except OSError:
         return set()
-
-
-def executed_path(
-    course: CourseDirectory, assignment: str, student: str, notebook: NotebookNode, version: bytes
-) -> Path:
-    """Where the executed form of a sanitized notebook is kept.
-
-    The name changes with whatever the file's content depends on. It changes with the student too:
-    two may have the same code and not the same answers in words, and the file holds both.
-
-    Args:
-        course: nbgrader's.
-        assignment: its name.
-        student: whose it is.
-        notebook: sanitized.
-        version: of the exercises.
-
-    """
-    cells = [
-        (cell.cell_type, cell.source, cell.metadata.get("nbgrader", {}).get("grade_id"))
-        for cell in notebook.cells
-    ]
-    name = hashlib.sha256(json.dumps([student, version.hex(), cells]).encode()).hexdigest()
-    return kept_folder(course, EXECUTED, assignment) / f"{name}.ipynb"
 
 
 def hidden_folders(course: CourseDirectory) -> tuple[str, ...]:
