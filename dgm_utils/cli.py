@@ -19,7 +19,7 @@ def _add(commands):
 
 
 def _new_exercise(options):
-    from dgm_utils.new_exercise import new_exercise
+    from dgm_utils.authoring.new_exercise import new_exercise
 
     places = new_exercise(options.course, options.topic, options.name, options.argument)
     print("Fill these places in this order; docs/maintainers.md says how.")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import NO_SANDBOX, ROOT
 
+from dgm_utils.authoring.new_exercise import new_exercise
+from dgm_utils.authoring.places import places
 from dgm_utils.cli import main
-from dgm_utils.new_exercise import new_exercise, places
 from nbjudge.errors import UserError
 
 PARTS = ("dgm_utils", "tests", "lectures", "solutions", "assignments")
@@ -60,15 +61,8 @@ STUB = r'raise NotImplementedError\(\\?"FILL: %s[^"]*"\)'
 FILLED = {
     STUB % "the reference": lambda _: "return x / 2",
     STUB % "hold": lambda _: "assert 0.5 + 0.5 == 1",
-    # A page has the argument itself, a section of a module has the case.
-    r"(yield page\.case.*\n.*\n    )" + STUB % "the other cases": lambda m: (
-        f'{m[1]}yield page.case("more", 1e3 * draw.normal(5))'
-    ),
-    STUB % "the other cases": lambda _: 'yield Case("more", (1e3 * draw.normal(5),), wrt=(0,))',
-    r"(def hold_for_it.*\n.*\n    )" + STUB % "a property": lambda m: (
-        f"{m[1]}return bool((2 * value == x).all())"
-    ),
-    STUB % "a property": lambda _: "return bool((2 * value == case.args[0]).all())",
+    STUB % "the other cases": lambda _: 'yield page.case("more", 1e3 * draw.normal(5))',
+    STUB % "a property": lambda _: "return bool((2 * value == x).all())",
     STUB % r"\w+ (in a|from|by)": lambda _: f"return {next(RIGHT)}",
     '# FILL: above, what the wrong answers need[^"]*': lambda _: "# Nothing from dgm_utils.data.",
     STUB % "the answer to": lambda _: "return x / 2",
@@ -114,7 +108,7 @@ def test_what_is_written_counts_as_open_until_it_is_filled(clone, topic, capsys)
         assert not place.what or str(place) in listed
     is_formatted(clone)
     tests = ["-m", "pytest", "-p", "no:cacheprovider", "tests/exercises/test_new_exercise.py"]
-    tests += ["tests/exercises/test_checks.py", f"tests/test_{topic}.py"]
+    tests += ["tests/exercises/test_checks.py", f"tests/claims/test_{topic}.py"]
     about_it = "half_of_each or half_written"
     code, output = run_in(clone, *tests, "-k", about_it)
     assert code == 1
@@ -204,7 +198,7 @@ def test_if_one_file_cannot_be_written_none_is(clone, topic, monkeypatch):
 
 
 def test_a_table_that_is_not_found_is_named(clone):
-    counts = clone / "tests" / "test_lectures.py"
+    counts = clone / "tests" / "claims" / "test_lectures.py"
     counts.write_text(counts.read_text().replace("NUM_CLAIMS = {", "NUM_CLAIMS = dict({"))
     before = contents(clone)
     with pytest.raises(UserError, match=r"test_lectures.py has no line NUM_CLAIMS"):

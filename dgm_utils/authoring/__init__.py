@@ -1,0 +1,1 @@
+"""For maintainers: what `dgm new-exercise` writes."""
