@@ -6,9 +6,7 @@ valid and formatted, so that all that is left to do is to think.
 The files in `templates` are written as they are, but for the words in capitals that `_Draft` knows.
 """
 
-import builtins
 import contextlib
-import keyword
 import re
 import symtable
 from collections.abc import Iterable
@@ -17,14 +15,12 @@ from pathlib import Path
 import nbformat
 
 from dgm_utils import __version__
+from dgm_utils.authoring.names import require_names
 from dgm_utils.authoring.places import Place, find_repository, places
 from nbjudge.errors import UserError
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _MAX_LINE = 100
-# A cell's id has 64 characters, and a line of code holds a name beside other words.
-_MAX_NAME = 40
 
 # What is said of a topic elsewhere.
 _ASSIGNMENT = "[`TOPIC`](../assignments/TOPIC/TOPIC.ipynb)"
@@ -58,29 +54,12 @@ def new_exercise(
     """
     root = find_repository(start)
     arguments = tuple(arguments)
-    _require_names(topic, name, arguments)
+    require_names(topic, name, arguments)
     _require_new(root, topic, name)
     files = _Draft(root, topic, name, arguments).files()
     _require_short_lines(root, files)
     _write_all(files)
     return places(root, topic)
-
-
-def _require_names(topic, name, arguments):
-    for kind, word in (("topic", topic), ("name", name), *(("argument", a) for a in arguments)):
-        if not _IDENTIFIER.fullmatch(word) or keyword.iskeyword(word) or "__" in word:
-            raise UserError(
-                f"the {kind} {word!r} will not do: it becomes a name in Python, of small letters, "
-                "digits and single underscores, a letter first, and no keyword"
-            )
-        if len(word) > _MAX_NAME:
-            raise UserError(
-                f"the {kind} {word!r} is longer than {_MAX_NAME} characters: shorten it"
-            )
-    if hasattr(builtins, name):
-        raise UserError(f"{name!r} is a function of Python's own: choose another name")
-    if len(set(arguments)) < len(arguments):
-        raise UserError(f"an argument is named twice: {', '.join(arguments)}")
 
 
 def _require_new(root, topic, name):
@@ -227,6 +206,13 @@ class _Draft:
         counts = self._path("tests/claims/test_lectures.py")
         counted = self._behind(_read(counts), r"NUM_CLAIMS = \{.*\d(?=\}$)", ", NUMBER: 1", counts)
         return {readme: text, lecture: self._with_hosted(made), counts: counted}
+
+    def _behind(self, text, pattern, more, path):
+        """The text with something more behind the first lines of a pattern."""
+        found = re.search(f"^{pattern}", text, re.MULTILINE)
+        if not found:
+            raise UserError(f"{path} has no line {pattern}, behind which goes: {more.strip()}")
+        return text[: found.end()] + self._fill(more) + text[found.end() :]
 
 
 def _text(notebook):

@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 from dgm_utils import __version__
 from nbjudge.judging.verdict import VERDICT_MIME
 
+PACKAGES = ("dgm_utils", "nbjudge")
 CHECK = "\n\n\ncheck(iwae_bound)"
 WRONG = "def iwae_bound(log_w):\n    return log_w.mean(0)" + CHECK
 RIGHT = "def iwae_bound(log_w):\n    return log_w.logsumexp(0) - math.log(len(log_w))" + CHECK
@@ -31,7 +32,8 @@ def wheel(tmp_path_factory):
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "dgm_utils", source / "dgm_utils")
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name)
     options = ["--no-deps", "--no-build-isolation", "--wheel-dir", out, source]
     pip = [sys.executable, "-m", "pip", "wheel", "--no-index", *options]
     subprocess.run(pip, check=True, capture_output=True)
@@ -93,7 +95,9 @@ def errors(outputs):
 
 
 def test_the_wheel_holds_the_whole_package(wheel):
-    committed = {str(path.relative_to(ROOT)) for path in ROOT.glob("dgm_utils/**/*.py")}
+    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.*"))
+    # What `dgm new-exercise` writes are notebooks too.
+    committed = {str(path.relative_to(ROOT)) for path in files if path.suffix in (".py", ".ipynb")}
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if ".dist-info/" not in name} == committed
     assert wheel.name == f"dgm_utils-{__version__}-py3-none-any.whl"

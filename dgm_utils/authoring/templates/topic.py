@@ -1,4 +1,4 @@
-"""The assignment `TOPIC`: its exercises in the order in which they are asked, and `check`."""
+"""`TOPIC`: its exercises in the order in which they are asked, and `check`."""
 
 from dgm_utils.exercises import EDITION
 from nbjudge.asking.page import exercises
