@@ -31,30 +31,20 @@ made by `but`, a source that does is written here, and what is judged is that so
 """
 
 import ast
-import builtins
-import dis
 import importlib
 import inspect
-import itertools
-import linecache
-import math
 import sys
-import textwrap
 import types
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from nbjudge.asking import source
 from nbjudge.asking.draw import Draw
 from nbjudge.asking.exercise import Exercise, Misconception, Property
 from nbjudge.asking.statements import adds_to_one, is_fact
 from nbjudge.inside.case import Case
-
-# What a notebook has imported when a wrong answer is pasted into it.
-_IN_A_NOTEBOOK = {"torch": torch, "F": F, "math": math, "itertools": itertools}
 
 
 def exercises(package: str, *names: str) -> tuple[Exercise, ...]:
@@ -301,10 +291,10 @@ class Page:
             self._same_parameters(repr(name), function)
             sentence = self._sentence(function, name)
             implementation = function
-            if any(used in self._pieces for used in _names_elsewhere(function.__code__)):
-                implementation = self._standing_alone(name, _definition(function))
+            if any(used in self._pieces for used in source.names_elsewhere(function.__code__)):
+                implementation = self._standing_alone(name, source.definition_of(function))
             else:
-                self._require_alone(name, function.__code__)
+                self._require_alone(name, function)
             self._go_wrong(name, sentence, implementation)
             return function
 
@@ -320,15 +310,15 @@ class Page:
                 lambda, whose first parameter is the right result and whose others are arguments.
 
         """
-        definition = _definition(self.answer or inspect.unwrap(self._reference))
-        returns = [node for node in _within(definition) if isinstance(node, ast.Return)]
+        definition = source.definition_of(self.answer or inspect.unwrap(self._reference))
+        returns = [node for node in source.within(definition) if isinstance(node, ast.Return)]
         if returns != definition.body[-1:]:
             self._refuse(
                 f"{name!r} starts from a right answer that does not return once, at its end: "
                 "write one that does under `@page.right`"
             )
         caller = sys._getframe(1)
-        how = _third_argument(caller.f_code.co_filename, caller.f_lineno)
+        how = source.third_argument(caller.f_code.co_filename, caller.f_lineno)
         result = ast.unparse(definition.body.pop().value)
         if isinstance(how, ast.Lambda):
             value, *others = [argument.arg for argument in how.args.args]
@@ -348,30 +338,17 @@ class Page:
     def _standing_alone(self, name, definition):
         """A function with this definition, and with the pieces that it needs inside."""
         definition.name = self.name
-        code = _compiled(definition, "").__code__
-        pieces = [_definition(self._pieces[piece]) for piece in self._pieces_of(code)]
-        definition.body[:0] = pieces
-        made = _compiled(definition, f"<{self.name}: {name}>")
-        self._require_alone(name, made.__code__)
+        made = source.with_pieces(definition, self._pieces, f"<{self.name}: {name}>")
+        self._require_alone(name, made)
         return made
 
-    def _pieces_of(self, code):
-        """Names of the pieces that code uses, each after those that it uses itself."""
-        found = {}
-        for name in _names_elsewhere(code):
-            if name in self._pieces:
-                found |= dict.fromkeys(self._pieces_of(self._pieces[name].__code__))
-                found[name] = None
-        return list(found)
-
-    def _require_alone(self, name, code):
-        for used in _names_elsewhere(code):
-            if used not in _IN_A_NOTEBOOK and not hasattr(builtins, used):
-                self._refuse(
-                    f"{name!r} uses `{used}`, which a notebook has not: write it with torch, F, "
-                    "math, itertools and the arguments, or make it a `@page.piece`; if it comes "
-                    "from the reference, write one without it under `@page.right`"
-                )
+    def _require_alone(self, name, function):
+        if used := source.foreign(function):
+            self._refuse(
+                f"{name!r} uses `{used}`, which a notebook has not: write it with torch, F, "
+                "math, itertools and the arguments, or make it a `@page.piece`; if it comes "
+                "from the reference, write one without it under `@page.right`"
+            )
 
     # The verdict drawn
 
@@ -417,58 +394,3 @@ class Page:
 
     def _refuse(self, reason):
         raise ValueError(f"the page of {self.name}: {reason}")
-
-
-def _names_elsewhere(code):
-    """Names that code takes from outside of itself: of its module, and of a function around it."""
-    return list(dict.fromkeys([*code.co_freevars, *_global_names(code)]))
-
-
-def _global_names(code):
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "LOAD_GLOBAL":
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
-
-
-def _definition(function) -> ast.FunctionDef:
-    """What a function's source says, without decorators and docstring."""
-    definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    definition.decorator_list = []
-    if ast.get_docstring(definition):
-        del definition.body[0]
-    return definition
-
-
-def _compiled(definition, file):
-    """A function with this definition, whose source `inspect` finds if the file has a name."""
-    source = ast.unparse(definition) + "\n"
-    namespace = dict(_IN_A_NOTEBOOK)
-    exec(compile(source, file, "exec"), namespace)
-    if file:
-        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    return namespace[definition.name]
-
-
-def _within(definition):
-    """The nodes of a function's body, without those of functions that it defines."""
-    for node in ast.iter_child_nodes(definition):
-        if not isinstance(node, (ast.FunctionDef, ast.Lambda)):
-            yield node
-            yield from _within(node)
-
-
-def _third_argument(file, line):
-    """The expression that is the third argument of the call of `but` in this line."""
-    for node in ast.walk(_parsed(file)):
-        called = isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "but"
-        if called and node.lineno <= line <= node.end_lineno:
-            return node.args[2]
-    raise ValueError(f"{file}:{line} calls `but` by another name; write `page.but(…)`")
-
-
-@cache
-def _parsed(file):
-    return ast.parse("".join(linecache.getlines(file)))

@@ -7,17 +7,13 @@ asks it for a kernel.
 """
 
 import atexit
-import contextlib
-import fcntl
 import importlib.util
 import itertools
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +22,7 @@ from nbjudge.course.declared import device
 from nbjudge.course.safe_files import write_whole
 from nbjudge.errors import UserError
 from nbjudge.inside.probe import SEEN
-from nbjudge.running import answers, mounts
+from nbjudge.running import answers, folders, mounts
 
 _INSIDE = "nbjudge.inside"
 # What the notebook imports there in the place of its assignment's `check`.
@@ -45,9 +41,6 @@ LIMITS = {
     "file_size": GIB // 4,
 }
 STARTUP_SECONDS = 120
-_PREFIX = "nbj-"
-# Bytes of a folder's path that leave enough for a kernel's socket beneath it, which has 107 in all.
-_LONGEST = 107 - len("/nbj-12345678/kernels/tmp12345678/k-1")
 
 
 class SandboxError(UserError):
@@ -178,12 +171,12 @@ class _Warm:
                 "gradebook. Where it cannot be had (macOS), --no-sandbox grades without "
                 "protection; on Windows, grade in the Windows Subsystem for Linux."
             )
-        _sweep()
+        folders.sweep()
         self._packages = answers.declared().union(packages)
         # What judges holds no answers, but nothing inside has any business with it.
         covered = map(_found, (*self._packages, __package__.partition(".")[0]))
         self._hidden = {*hidden, *itertools.chain(*covered)}
-        self._make_folder()
+        self.folder, self._lock = folders.make()
         try:
             for name in ("kernels", "course"):
                 (self.folder / name).mkdir()
@@ -197,15 +190,6 @@ class _Warm:
     def keeps(self, packages, hidden):
         """Whether nothing inside may see these packages and these paths."""
         return self._packages.issuperset(packages) and self._hidden.issuperset(hidden)
-
-    def _make_folder(self):
-        # Another process's `_sweep` may take it for a leftover until it is locked; then there is a
-        # next one.
-        lock = None
-        while lock is None:
-            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_folder()))
-            lock = _lock(self.folder, new=True)
-        self._lock = lock
 
     def _start(self, jailed):
         kernels, course, tasks = (self.folder / name for name in ("kernels", "course", "tasks"))
@@ -254,7 +238,7 @@ class _Warm:
         if process:
             process.kill()
             process.wait()
-        _remove(self.folder)
+        folders.remove(self.folder)
         self._lock.close()
 
 
@@ -266,73 +250,6 @@ _spare: dict[bool, _Warm] = {}
 def _close_spare():
     while _spare:
         _spare.popitem()[1].close()
-
-
-def _short_folder():
-    """Where sandboxes have their folders, so that sockets in there can be named."""
-    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
-        if len(os.fsencode(folder)) <= _LONGEST and os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    raise SandboxError(
-        f"the path of the temporary folder is longer than {_LONGEST} bytes: "
-        f"{tempfile.gettempdir()}; set TMPDIR to a shorter one"
-    )
-
-
-def _sweep():
-    """Remove the folders of sandboxes whose owner was killed: the system has dropped their locks.
-
-    A process id would not do, for another container that shares the folder has its own.
-    """
-    places = dict.fromkeys((tempfile.gettempdir(), _short_folder()))
-    for folder in (found for place in places for found in Path(place).glob(f"{_PREFIX}*")):
-        if not _is_own(folder):
-            continue
-        if lock := _lock(folder):
-            with lock:
-                _remove(folder)
-        else:
-            # In use, or empty: its owner was killed before the lock, or after.
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-
-def _is_own(folder):
-    """Whether it is a folder of this user's, and no link to one."""
-    with contextlib.suppress(OSError):
-        found = folder.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    return False
-
-
-def _lock(folder, new=False):
-    """The folder's lock as an open file, or None if it cannot be had."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_CREAT | os.O_EXCL if new else 0)
-    with contextlib.ExitStack() as undo:
-        try:
-            number = os.open(folder / "lock", flags, 0o600)
-            file = undo.enter_context(open(number, "rb+", buffering=0))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # It may have been removed since it was opened.
-            if not os.path.samestat(os.fstat(number), os.lstat(folder / "lock")):
-                return None
-        except OSError:
-            return None
-        undo.pop_all()
-        return file
-
-
-def _remove(folder):
-    """Remove a sandbox's folder, its lock last, so that `_sweep` finds what a kill has left.
-
-    Nothing that a link leads to is removed.
-    """
-    for path in folder.glob("*"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name != "lock":
-            path.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def visible_modules(may_import: tuple[str, ...]) -> tuple[str, ...]:

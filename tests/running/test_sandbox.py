@@ -26,8 +26,9 @@ from conftest import EXERCISES_OF, JAILED, ROOT, TOPICS, needs_sandbox
 from jupyter_client.provisioning import KernelProvisionerFactory
 
 from dgm_utils import iwae
+from nbjudge.errors import UserError
 from nbjudge.mark import Marker
-from nbjudge.running import sandbox
+from nbjudge.running import folders, sandbox
 from nbjudge.running.execute import Rules, execute
 from nbjudge.running.kernel import Kernel
 from nbjudge.running.provisioner import SandboxProvisioner
@@ -842,7 +843,7 @@ def test_what_killed_owners_left_is_removed_and_nothing_else(tmp_path, monkeypat
 
     with open(folders["in-use"] / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        sandbox._sweep()
+        folders.sweep()
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nbj-in-use", "nbj-own"]
     assert (folders["in-use"] / "course").is_dir()
@@ -867,7 +868,7 @@ def test_nothing_is_removed_through_a_link(tmp_path, monkeypatch):
     os.mkfifo(folder / "nbj-fifo" / "lock")
     before = sorted(kept.rglob("*"))
 
-    sandbox._sweep()
+    folders.sweep()
 
     assert sorted(kept.rglob("*")) == before
     assert not (folder / "nbj-inner").exists()
@@ -880,7 +881,7 @@ def test_another_user_s_folder_is_left_alone(tmp_path, monkeypatch):
         (tmp_path / f"nbj-{name}").mkdir()
     (tmp_path / "nbj-full" / "lock").touch()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    sandbox._sweep()
+    folders.sweep()
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -897,8 +898,8 @@ def test_the_temporary_folder_may_have_a_long_path(tmp_path, monkeypatch):
 def test_where_no_short_folder_is_the_message_says_what_to_set(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 75)
     monkeypatch.setattr(os, "access", lambda *args: False)
-    with pytest.raises(SandboxError, match=r"longer than 70 bytes: .*x; set TMPDIR to a shorter"):
-        sandbox._short_folder()
+    with pytest.raises(UserError, match=r"longer than 70 bytes: .*x; set TMPDIR to a shorter"):
+        folders.short_folder()
 
 
 def test_a_folder_that_is_being_removed_has_its_lock_until_the_end(tmp_path, monkeypatch):
@@ -914,7 +915,7 @@ def test_a_folder_that_is_being_removed_has_its_lock_until_the_end(tmp_path, mon
             seen.append(sorted(p.name for p in tmp_path.iterdir())) or rmtree(path, **options)
         ),
     )
-    sandbox._remove(tmp_path)
+    folders.remove(tmp_path)
     assert seen[-1] == ["lock"]
     assert all("lock" in names for names in seen)
     assert not tmp_path.exists()
