@@ -38,5 +38,5 @@ def test_conda_installs_the_tested_versions():
 
 def test_make_installs_the_tested_versions():
     makefile = (ROOT / "Makefile").read_text()
-    assert "install --quiet --requirement requirements.txt" in makefile
+    assert "pip install --progress-bar off --requirement requirements.txt" in makefile
     assert "make test" in (ROOT / ".ci" / "run").read_text()
