@@ -8,10 +8,9 @@ import sqlite3
 import nbformat
 import pytest
 from conftest import needs_sandbox
-from nbgrader.converters import Autograde
 
 from benchmarks import kills
-from nbjudge import record
+from nbjudge import quirks, record
 from nbjudge.course.results import GRADED, MANUAL
 from nbjudge.grade import grade_class
 
@@ -83,7 +82,7 @@ def test_a_person_can_end_a_run_while_a_submission_is_recorded(small, monkeypatc
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Autograde, "init_assignment", interrupt)
+    monkeypatch.setattr(quirks, "_init_assignment", interrupt)
     with pytest.raises(KeyboardInterrupt):
         small.autograde("ann", "small")
 

@@ -833,20 +833,20 @@ def test_jupyter_finds_the_provisioner():
 
 def test_what_killed_owners_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folders = {name: tmp_path / f"nbj-{name}" for name in ("half", "empty", "in-use", "own")}
-    for folder in folders.values():
+    lying = {name: tmp_path / f"nbj-{name}" for name in ("half", "empty", "in-use", "own")}
+    for folder in lying.values():
         folder.mkdir()
     for name in ("half", "in-use"):
-        (folders[name] / "lock").touch()
-        (folders[name] / "course").mkdir()
-    (folders["own"] / "notes").touch()
+        (lying[name] / "lock").touch()
+        (lying[name] / "course").mkdir()
+    (lying["own"] / "notes").touch()
 
-    with open(folders["in-use"] / "lock") as lock:
+    with open(lying["in-use"] / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folders.sweep()
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nbj-in-use", "nbj-own"]
-    assert (folders["in-use"] / "course").is_dir()
+    assert (lying["in-use"] / "course").is_dir()
 
 
 def test_nothing_is_removed_through_a_link(tmp_path, monkeypatch):
