@@ -118,7 +118,7 @@ def environment():
     return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def until(condition, what, seconds=30):
+def until(condition, what, seconds=120):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, what()
