@@ -1,4 +1,4 @@
-"""The reference of `dgm_utils`: a page for each module, made from signatures and docstrings.
+"""The reference of both packages: a page for each module, made from signatures and docstrings.
 
 The sources are read, not imported, so a page needs neither torch nor a running kernel. Docstrings
 are Markdown with Google's sections; what has none, or a name with an underscore in front, is left
@@ -12,7 +12,7 @@ from pathlib import Path
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "dgm_utils"
+PACKAGE, JUDGE = ROOT / "dgm_utils", ROOT / "nbjudge"
 # For maintainers, who read the source.
 LEFT_OUT = {"cli.py", "authoring"}
 SECTIONS = {
@@ -30,14 +30,14 @@ def pages():
     sections = {title: {} for title in SECTIONS}
     exercises = sorted(PACKAGE.glob("exercises/[a-z]*"))
     topics = {path.stem for path in exercises}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in (*sorted(PACKAGE.rglob("*.py")), *sorted(JUDGE.rglob("*.py"))):
         folder = path.parent.name
         asked = path.is_relative_to(PACKAGE / "exercises")
         if path.name.startswith("_") or asked or LEFT_OUT & set(path.parts):
             continue
         if folder == "models":
             section = "Models"
-        elif folder == "grading":
+        elif path.is_relative_to(JUDGE):
             section = "Grading"
         else:
             section = "Topics" if path.stem in topics else "Shared ground"
@@ -55,8 +55,8 @@ def index(sections):
     """The first page of the reference, which lists the others."""
     text = [
         "# Reference\n",
-        "`dgm_utils` from its docstrings. Shapes are written as in `(K, B)`; the letters are those "
-        "of the [notation](../lectures/README.md#notation).\n",
+        "`dgm_utils` and `nbjudge` from their docstrings. Shapes are written as in `(K, B)`; the "
+        "letters are those of the [notation](../lectures/README.md#notation).\n",
     ]
     for title, found in sections.items():
         text.append(f"## {title}\n\n{SECTIONS[title][0].upper()}{SECTIONS[title][1:]}.\n")
