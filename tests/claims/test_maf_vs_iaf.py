@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from statements import close, normal
+from statements import DEVICES, close, normal
 
 from dgm_utils.data import banana, banana_log_prob
 from dgm_utils.maf_vs_iaf import (
@@ -360,17 +360,7 @@ def test_functions_are_differentiable_and_leave_their_arguments(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        "meta",
-        pytest.param(
-            "cuda",
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("device", ["meta", *DEVICES])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_functions_keep_dtype_and_device(name, device, dtype):
     results = FUNCTIONS[name](torch.ones(3, D, dtype=dtype, device=device))

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from statements import close, normal
+from statements import DEVICES, close, normal
 from torch.distributions import MultivariateNormal, Normal
 
 from dgm_utils.models.autoregressive import IAFLayer
@@ -361,17 +361,7 @@ def test_functions_are_differentiable_and_leave_their_arguments(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        "meta",
-        pytest.param(
-            "cuda",
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("device", ["meta", *DEVICES])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_functions_keep_dtype_and_device(name, device, dtype):
     results = FUNCTIONS[name](torch.ones(3, 2, dtype=dtype, device=device))
