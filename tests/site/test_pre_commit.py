@@ -19,7 +19,7 @@ NOTEBOOK = "solutions/iwae/iwae.ipynb"
 @pytest.fixture
 def clone(course_folder):
     for name in ("pyproject.toml", "tests/rigs/notebooks.py"):
-        (course_folder / name).parent.mkdir(exist_ok=True)
+        (course_folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, course_folder / name)
     # With the modules beside it, ruff knows which imports are the project's own.
     shutil.copytree(ROOT / "dgm_utils", course_folder / "dgm_utils")
