@@ -13,9 +13,9 @@ from nbjudge.course.declared import declared, device
 from nbjudge.errors import UserError
 from nbjudge.inside.neutral import neutral_state
 from nbjudge.inside.observe import observe_task, prepare_torch
-from nbjudge.judging.judge import Observed, judge
+from nbjudge.judging.judge import judge
 from nbjudge.judging.screen import WIDTH, as_html, as_text, draw, in_short
-from nbjudge.judging.sheet import Sheet
+from nbjudge.judging.sheet import Observed, Sheet
 from nbjudge.judging.stamp import Edition, misfit
 from nbjudge.judging.verdict import VERDICT_MIME, Verdict
 

@@ -9,7 +9,7 @@ import torch
 from nbjudge.asking.draw import Draw
 from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case, Task
-from nbjudge.inside.observe import like, tensors
+from nbjudge.inside.tensors import like, tensors
 
 
 def make_task(exercise: Exercise, seed: int = 0, devices: Iterable[str] = ("cpu",)) -> Task:

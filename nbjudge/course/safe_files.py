@@ -12,15 +12,19 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 from nbformat import NotebookNode
-from nbgrader.coursedir import CourseDirectory
+
+if TYPE_CHECKING:
+    # Where notebooks are executed nothing else needs nbgrader, which takes a second to import.
+    from nbgrader.coursedir import CourseDirectory
 
 _HALF = ".half-written-"
 
 
-def kept_folder(course: CourseDirectory, kind: str, assignment: str) -> Path:
+def kept_folder(course: "CourseDirectory", kind: str, assignment: str) -> Path:
     """Where files of a kind are kept for an assignment, beside the folder of submissions."""
     submitted = Path(course.format_path(course.submitted_directory, ".", assignment))
     return submitted.parents[1] / kind / assignment

@@ -9,32 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbjudge.inside import wire
+from nbjudge.inside.jail import on_a_card
+from nbjudge.inside.mime import OBSERVED_MIME
 from nbjudge.inside.neutral import neutral_state
 from nbjudge.inside.observe import observe_task
 
 _tasks = {}
 # torch reads it when something is compiled first, for which there is neither time nor compiler.
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-
-
-def on_a_card() -> bool:
-    """Whether checks run on a card: then nothing may touch it before a kernel is forked."""
-    return os.environ.get("NBJUDGE_DEVICE", "").startswith("cuda")
-
-
-def outlive() -> None:
-    """Make of `os._exit` and `os.abort` what `sys.exit` is, but not in children of this process.
-
-    In a thread they would end the kernel while some other cell runs, sooner on a busy machine.
-    """
-    kernel, leave = os.getpid(), os._exit
-
-    def leave_the_cell(status=1):
-        if os.getpid() != kernel:
-            leave(status)
-        raise SystemExit(status)
-
-    os._exit = os.abort = leave_the_cell
 
 
 def load(path: str) -> None:
@@ -64,7 +46,7 @@ class _Check:
 
         # What is displayed flushes what was printed, and the notebook may have closed that.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            display({wire.OBSERVED_MIME: seen}, raw=True)
+            display({OBSERVED_MIME: seen}, raw=True)
 
     def made_with(self, version: str) -> None:
         """The instructor's own notebook and package fit: they were proved before the class."""

@@ -33,7 +33,7 @@ class Recorder:
     """
 
     def __init__(self, ignore: tuple[str, ...]):
-        self._ignored = (*ignore, __file__)
+        self._ignored = frozenset(ignore)
         self._ran = set()
 
     def __enter__(self):

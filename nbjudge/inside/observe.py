@@ -9,29 +9,21 @@ import io
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nbjudge.inside import clock
 from nbjudge.inside.case import Case, Task
 from nbjudge.inside.clock import WALL, TimeLimit, time_limit
 from nbjudge.inside.code import Code, Recorder, is_library
 from nbjudge.inside.neutral import neutral_state
+from nbjudge.inside.plain import LINE_LIMIT, MESSAGE_LIMIT, NAME_LIMIT, PRINTED_LIMIT, plain
+from nbjudge.inside.tensors import Counted, cotangent, differentiated, like, tensors
 
-# Characters: of what is printed, of a line of code, of an error's message, of a type's name.
-PRINTED_LIMIT = 2_000
-LINE_LIMIT = 100
-MESSAGE_LIMIT = 500
-NAME_LIMIT = 100
-# Parts of one result, in all its containers, of which right ones have a dozen; how deep these
-# nest; digits of a whole number.
-PARTS_LIMIT = 200
-# Bytes of a tensor; of a larger one the shape is wrong, and all that is kept.
-TENSOR_LIMIT = 2**26
-DEPTH_LIMIT = 8
-DIGITS_LIMIT = 300
+# Code that observes is no part of an answer.
+_OWN = tuple(map(str, Path(__file__).parent.glob("*.py")))
 
 
 def prepare_torch() -> None:
@@ -81,20 +73,6 @@ class Observation:
     printed: str = ""
     passes: tuple[tuple[int, int], ...] = ()
     largest: int = 0
-
-
-class Counted(torch.nn.Module):
-    """A network that counts how often it is passed through."""
-
-    def __init__(self, net: torch.nn.Module):
-        super().__init__()
-        self.net = net
-        self.count = 0
-
-    def forward(self, *args):
-        """Call the network."""
-        self.count += 1
-        return self.net(*args)
 
 
 class _Largest(TorchDispatchMode):
@@ -158,7 +136,7 @@ def _observe(function, case, seconds, wall=None):
     printed = _Printed()
     raised = stopped = value = foreign = None
     gradients, passes = (), ()
-    recorder = Recorder(ignore=(__file__, clock.__file__))
+    recorder = Recorder(ignore=_OWN)
     start = time.process_time()
     try:
         with _quiet(printed), torch.enable_grad(), time_limit(seconds, wall), recorder:
@@ -167,7 +145,7 @@ def _observe(function, case, seconds, wall=None):
                 if case.probe and result is not None:
                     result = case.probe(result, *args)
             passes = tuple((i, net.count) for i, net in counted.items())
-            value, foreign = _plain(result)
+            value, foreign = plain(result)
             differentiable = None if foreign else result
             gradients = _gradients(differentiable, [t for _, t in differentiated(case, leaves)])
     except TimeLimit as error:
@@ -191,28 +169,6 @@ def _observe(function, case, seconds, wall=None):
     )
 
 
-def differentiated(case: Case, args) -> list[tuple[int, torch.Tensor]]:
-    """The tensors whose gradients are taken, each with the position of its argument."""
-    return [
-        (i, tensor)
-        for i in case.wrt
-        for tensor in (
-            args[i].parameters() if isinstance(args[i], torch.nn.Module) else tensors(args[i])
-        )
-    ]
-
-
-def tensors(value) -> list[torch.Tensor]:
-    """All tensors of a value, in order: of a tensor itself, a tuple, a list or a dict."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        return [t for key in sorted(value, key=str) for t in tensors(value[key])]
-    if isinstance(value, (tuple, list)):
-        return [t for item in value for t in tensors(item)]
-    return []
-
-
 def _leaf(arg, differentiate):
     if isinstance(arg, (list, tuple)):
         return like(arg, [_leaf(item, differentiate) for item in arg])
@@ -226,12 +182,6 @@ def _copy(leaf):
     if isinstance(leaf, (list, tuple)):
         return like(leaf, [_copy(item) for item in leaf])
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
-
-
-def like(container: list | tuple, items: list) -> list | tuple:
-    """A list or tuple of the same type with other items; a named tuple takes them one by one."""
-    make = getattr(container, "_make", type(container))
-    return make(items)
 
 
 def _changed(args, leaves, versions):
@@ -255,55 +205,6 @@ def _same(arg, leaf, version):
         return False
 
 
-def _plain(value):
-    """Detached copies of a result, or the name of the first type that is not plain data.
-
-    What inherits from a container or a number is one, and travels as one.
-    """
-    parts = _Parts()
-    plain = parts.copy(value)
-    return plain, parts.foreign
-
-
-class _Parts:
-    """Makes plain copies, until there are too many or one is not plain data."""
-
-    def __init__(self):
-        self.foreign = None
-        self._left = PARTS_LIMIT
-
-    def copy(self, value, depth=0):
-        """A plain copy; None for what cannot be copied, of which `foreign` then has the name."""
-        self._left -= 1
-        if isinstance(value, torch.Tensor):
-            kept = value.detach()
-            return kept.clone() if kept.nbytes <= TENSOR_LIMIT else kept.to("meta")
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            return str.__getitem__(value, slice(PRINTED_LIMIT))
-        if isinstance(value, float):
-            return float(value)
-        if isinstance(value, int):
-            if abs(int(value)) >= 10**DIGITS_LIMIT:
-                return self._refuse(f"whole number of more than {DIGITS_LIMIT} digits")
-            return int(value)
-        kind = next((kind for kind in (dict, tuple, list) if isinstance(value, kind)), None)
-        if kind is None or type(value).__module__ == "torch.return_types":
-            name = f"{type(value).__module__}.{type(value).__qualname__}"
-            return self._refuse(name.removeprefix("builtins."))
-        if kind.__len__(value) > self._left or depth == DEPTH_LIMIT:
-            return self._refuse(f"{kind.__name__} of more parts than any answer has")
-        # Its items as the type itself has them, whatever one that inherits from it makes of them.
-        if kind is dict:
-            items = [(str(key)[:NAME_LIMIT], item) for key, item in dict.items(value)]
-            return {key: self.copy(item, depth + 1) for key, item in items}
-        return kind(self.copy(item, depth + 1) for item in kind.__iter__(value))
-
-    def _refuse(self, name):
-        self.foreign = self.foreign or name[:NAME_LIMIT]
-
-
 def _gradients(result, leaves):
     """Gradients of a fixed random combination of all outputs, one for each leaf."""
     outputs = [t for t in tensors(result) if t.requires_grad and not t.is_meta]
@@ -313,21 +214,11 @@ def _gradients(result, leaves):
     return torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
 
 
-def cotangent(output: torch.Tensor, position: int = 0) -> torch.Tensor:
-    """The fixed direction in which the output at this position is differentiated.
-
-    Every position has its own: in a sum of all outputs, gradients might cancel.
-    """
-    generator = torch.Generator().manual_seed(1000 * position + output.numel())
-    direction = torch.randn(output.shape, generator=generator, dtype=torch.float64)
-    return direction.to(output.device, output.dtype)
-
-
 def _describe(error):
     """Kind, message and the last line of the student's own code, without the error itself."""
     line = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        if not is_library(frame.filename) and frame.filename != __file__ and frame.line:
+        if not is_library(frame.filename) and frame.filename not in _OWN and frame.line:
             line = frame.line.strip()[:LINE_LIMIT]
     try:
         message = str(error)

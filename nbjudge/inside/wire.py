@@ -17,7 +17,8 @@ import cloudpickle
 import torch
 
 from nbjudge.inside.case import Task
-from nbjudge.inside.observe import (
+from nbjudge.inside.observe import Observation, Raised
+from nbjudge.inside.plain import (
     DEPTH_LIMIT,
     DIGITS_LIMIT,
     LINE_LIMIT,
@@ -25,12 +26,9 @@ from nbjudge.inside.observe import (
     NAME_LIMIT,
     PARTS_LIMIT,
     PRINTED_LIMIT,
-    Observation,
-    Raised,
-    tensors,
 )
+from nbjudge.inside.tensors import tensors
 
-OBSERVED_MIME = "application/vnd.nbjudge.observed+json"
 # Of one check's observations: characters, of which the largest right ones have 3 million; what
 # separates one thing from the next, of which they have 2,000.
 SIZE_LIMIT = 16_000_000

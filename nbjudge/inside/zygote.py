@@ -34,19 +34,16 @@ import ipykernel.ipkernel
 # Imported here, once, for all the kernels to come.
 import matplotlib.pyplot
 import matplotlib_inline.backend_inline
-import numpy
-import torch
 from ipykernel.kernelapp import IPKernelApp
 from traitlets import Dict
 from traitlets.config import Config
 
-from nbjudge.inside import check as inside
-from nbjudge.inside import jail, observe
+from nbjudge.inside import jail
 from nbjudge.inside.watch import Process, Usage, Watch
 
 # The debugger takes longer to import than all else a kernel is made of, and nobody debugs here.
 sys.modules["debugpy"] = None
-WARM = (matplotlib.pyplot, matplotlib_inline.backend_inline, numpy, torch, observe)
+WARM = (matplotlib.pyplot, matplotlib_inline.backend_inline)
 # What IPython imports only when a kernel starts or runs its first cell.
 LATE = (
     "IPython.core.completerlib",
@@ -62,7 +59,8 @@ LATE = (
 # Seconds between two looks at what the kernels use, and how much more a client is told of.
 LOOK, TOLD = 0.1, 0.2
 # Files that lie beside the notebooks when they run; no package can be of this name.
-BESIDE = Path(inside.__file__).parents[2] / ".beside"
+COURSE = Path(jail.__file__).parents[2]
+BESIDE = COURSE / ".beside"
 # Private to each kernel, and in memory; a folder that holds Python itself must stay visible.
 WRITABLE = {
     folder: size
@@ -167,11 +165,14 @@ class Zygote:
 
     def _get_ready(self):
         """What is the same for all kernels: the modules that they may import, and the tasks."""
-        # Their folder was looked at before they were there.
-        importlib.invalidate_caches()
-        for module in pkgutil.walk_packages([str(Path(inside.__file__).parents[2])]):
-            importlib.import_module(module.name)
-        inside.load(self._tasks)
+        # Without checks there are none, and nothing needs torch.
+        if os.path.getsize(self._tasks):
+            # Their folder was looked at before they were there.
+            importlib.invalidate_caches()
+            for module in pkgutil.walk_packages([str(COURSE)]):
+                importlib.import_module(module.name)
+            _prepare_torch()
+            importlib.import_module(f"{__package__}.check").load(self._tasks)
         # A collection of garbage in a kernel would copy every page that has an object on it.
         gc.collect()
         gc.freeze()
@@ -199,7 +200,7 @@ class Zygote:
         except BaseException:
             traceback.print_exc()
         finally:
-            # Python's own: see `inside.outlive`.
+            # Python's own: see `outlive`.
             _exit(1)
 
     def _close_all(self):
@@ -277,13 +278,13 @@ def _tell(client, **message):
 
 def _shut_in(folder, limits, inherited):
     """Leave everything behind but the working directory, as a process that will be a kernel."""
-    jail.isolate(os.path.dirname(folder), WRITABLE, with_proc=inside.on_a_card())
+    jail.isolate(os.path.dirname(folder), WRITABLE, with_proc=jail.on_a_card())
     jail.die_with_parent()
-    jail.give_up_rights(with_card=inside.on_a_card())
+    jail.give_up_rights(with_card=jail.on_a_card())
     # A share of the processor is not the system's to limit.
     own = {name: most for name, most in limits.items() if name != "cores"}
     own["memory"] += inherited
-    jail.limit(**own, any_address=inside.on_a_card())
+    jail.limit(**own, any_address=jail.on_a_card())
     # The log is a file outside, and all kernels share it.
     nowhere = os.open("/dev/null", os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -343,8 +344,29 @@ def start_kernel(connection: dict, home: str, parent: int = 0) -> None:
     # connections work, but no file can be left beside them.
     os.chdir(home)
     if not parent:
-        inside.outlive()
+        outlive()
     app.start()
+
+
+def outlive() -> None:
+    """Make of `os._exit` and `os.abort` what `sys.exit` is, but not in children of this process.
+
+    In a thread they would end the kernel while some other cell runs, sooner on a busy machine.
+    """
+    kernel, leave = os.getpid(), os._exit
+
+    def leave_the_cell(status=1):
+        if os.getpid() != kernel:
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = os.abort = leave_the_cell
+
+
+def _prepare_torch():
+    # With a card in sight autograd starts threads, and refuses to work after a fork.
+    if not jail.on_a_card():
+        importlib.import_module(f"{__package__}.observe").prepare_torch()
 
 
 def serve(path: str, tasks: str, jailed: bool) -> None:
@@ -357,10 +379,9 @@ def serve(path: str, tasks: str, jailed: bool) -> None:
 
     """
     if jailed:
-        jail.lead(with_proc=inside.on_a_card())
-    if not inside.on_a_card():
-        # With a card in sight autograd starts threads, and refuses to work after a fork.
-        observe.prepare_torch()
+        jail.lead(with_proc=jail.on_a_card())
+    if "torch" in sys.modules:
+        _prepare_torch()
     for name in LATE:
         importlib.import_module(name)
     Zygote(path, tasks, jailed).run()

@@ -1,10 +1,93 @@
-"""When two results count as the same."""
+"""When two results count as the same, and what shows best that they do not."""
 
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from nbjudge.inside.observe import Observation, tensors
+from nbjudge.inside.case import Case
+from nbjudge.inside.observe import Observation
+from nbjudge.inside.tensors import differentiated, tensors
+
+# What a function returned is shown in a sentence, whatever its size.
+LONGEST_TEXT = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What was seen on a case beside what is right there.
+
+    Args:
+        case: of which both are.
+        seen: what the student's function did.
+        right: what the right answer does.
+        rtol: how far from it a number may lie, in the dtype of the case.
+
+    """
+
+    case: Case
+    seen: Observation
+    right: Observation
+    rtol: float
+
+    @functools.cached_property
+    def same_structure(self) -> bool:
+        """Whether the results have their tensors in the same places."""
+        return skeleton(self.seen.value) == skeleton(self.right.value)
+
+    @functools.cached_property
+    def tensors(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Those of both results side by side, which must be of one structure."""
+        return _pairs(self.seen, self.right)
+
+    @property
+    def same_form(self) -> bool:
+        """Whether they have tensors of the same shapes there."""
+        return self.same_structure and all(got.shape == want.shape for got, want in self.tensors)
+
+    @functools.cached_property
+    def same_plain_values(self) -> bool:
+        """Whether all entries that are no tensors are the same."""
+        return plain_values(self.seen.value) == plain_values(self.right.value)
+
+    @functools.cached_property
+    def identical(self) -> bool:
+        """Bit by bit the same, as most right answers are."""
+        return self.same_plain_values and all(torch.equal(got, want) for got, want in self.tensors)
+
+    def tensors_agree(self, rtol: float | None = None) -> bool:
+        """Whether all tensors are the same, to `rtol` if it is another than the case's."""
+        return all(close(got, want, rtol or self.rtol) for got, want in self.tensors)
+
+    def shown(self) -> tuple[str, str]:
+        """The entry that shows the difference best, theirs and ours, in digits that differ."""
+        for got, want in self.tensors:
+            if not close(got, want, self.rtol):
+                at = worst(got, want)
+                return as_texts(got[at], want[at])
+        if not self.same_plain_values:
+            values = plain_values(self.seen.value), plain_values(self.right.value)
+            return tuple(str(value)[:LONGEST_TEXT] for value in values)
+        return "", ""
+
+    def gradients(self) -> Iterator[tuple[int, torch.Tensor | None, torch.Tensor]]:
+        """Position of an argument, theirs and ours, where the right answer has one.
+
+        None stands for one that is missing and matters. Where a part of it is compared, it is that
+        part; where theirs is none that autograd gives, it is left as it is.
+        """
+        positions = [position for position, _ in differentiated(self.case, self.case.args)]
+        both = zip(positions, self.seen.gradients, self.right.gradients, strict=True)
+        for position, got, want in both:
+            project = self.case.project.get(position, lambda gradient: gradient)
+            if want is None or (got is None and not project(want).any()):
+                continue
+            if got is None or (got.shape, got.dtype) != (want.shape, want.dtype):
+                yield position, got, want
+            else:
+                yield position, project(got), project(want)
 
 
 def close(got: torch.Tensor, want: torch.Tensor, rtol: float) -> bool:
@@ -36,7 +119,7 @@ def agree(a: Observation, b: Observation, rtol: float, with_gradients: bool = Tr
         return False
     if skeleton(a.value) != skeleton(b.value) or plain_values(a.value) != plain_values(b.value):
         return False
-    if not all(_alike(x, y, rtol, close) for x, y in pairs(a, b)):
+    if not all(_alike(x, y, rtol, close) for x, y in _pairs(a, b)):
         return False
     if not with_gradients:
         return True
@@ -46,11 +129,6 @@ def agree(a: Observation, b: Observation, rtol: float, with_gradients: bool = Tr
         x is y if x is None or y is None else _alike(x, y, rtol, close_gradients)
         for x, y in zip(a.gradients, b.gradients, strict=True)
     )
-
-
-def pairs(a: Observation, b: Observation) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The tensors of two results of one structure, side by side."""
-    return list(zip(tensors(a.value), tensors(b.value), strict=True))
 
 
 def skeleton(value) -> Any:
@@ -79,6 +157,19 @@ def worst(got: torch.Tensor, want: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Index of the entry that is furthest off; one that is not a number comes first."""
     error = (got.double() - want.double()).abs().nan_to_num(nan=torch.inf)
     return torch.unravel_index(error.argmax(), got.shape)
+
+
+def as_texts(got: torch.Tensor, want: torch.Tensor) -> tuple[str, str]:
+    """Two entries, in as many digits as tell them apart."""
+    got, want = got.item(), want.item()
+    if isinstance(got, bool):
+        return str(got), str(want)
+    texts = [(f"{got:.{digits}g}", f"{want:.{digits}g}") for digits in (5, 8, 12, 17)]
+    return next(((a, b) for a, b in texts if a != b), texts[-1])
+
+
+def _pairs(a, b):
+    return list(zip(tensors(a.value), tensors(b.value), strict=True))
 
 
 def _within(got, want, tolerance):

@@ -1,62 +1,72 @@
-"""What can be wrong with one observation, in the order in which a student can act on it."""
+"""What can be wrong with what was observed, in the order in which a student can act on it."""
 
 import functools
 import inspect
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 
 from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case
-from nbjudge.inside.observe import differentiated, tensors
-from nbjudge.judging.compare import (
-    close,
-    close_gradients,
-    pairs,
-    plain_values,
-    skeleton,
-    worst,
-)
+from nbjudge.inside.observe import Observation
+from nbjudge.inside.tensors import tensors
+from nbjudge.judging.compare import LONGEST_TEXT, Compared, as_texts, close_gradients, worst
 
-# What a function returned is shown in a sentence, whatever its size.
-_MOST_NAMES, _LONGEST_TEXT = 8, 200
+_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The first thing found wrong on a case; `got` and `expected` are the numbers that show it."""
+    """The first thing found wrong.
+
+    Args:
+        kind: in one word.
+        sentence: what is said of it.
+        got: what the function gave, and
+        expected: what is right there: the numbers that show it best.
+        at: the case on which it was found, if it was on one.
+        described: that case in words.
+
+    """
 
     kind: str
     sentence: str
     got: str = ""
     expected: str = ""
+    at: Compared | None = None
+    described: str = ""
 
 
-def examine(exercise, case, seen, expected) -> Finding | None:
-    """Duties in the order in which a student can act on them."""
+def first_finding(
+    exercise: Exercise, compared: Iterable[Compared], probe: Observation | None
+) -> Finding | None:
+    """The first thing that is wrong: on the cases in their order, then on the device probe."""
+    for c in compared:
+        if finding := _on_case(exercise, c):
+            return replace(finding, at=c, described=_in_words(exercise, c.case))
+    return probe and _wrong_device(probe)
+
+
+def _on_case(exercise, c):
     common = (
-        _call_failed(exercise, seen)
-        or _wrong_type(exercise, seen, expected)
-        or _changed_argument(exercise, case, seen)
-        or _wrong_passes(exercise, case, seen)
-        or _too_large(exercise, case, seen)
+        _call_failed(exercise, c)
+        or _wrong_type(exercise, c)
+        or _changed_argument(exercise, c)
+        or _wrong_passes(exercise, c)
+        or _too_large(exercise, c)
     )
     if common:
         return common
     if not exercise.compare:
-        return _broken_property(exercise, case, seen, expected) or _wrong_gradient(
-            exercise, case, seen, expected
-        )
-    return (
-        _wrong_form(seen, expected)
-        or _wrong_numbers(exercise, case, seen, expected)
-        or _wrong_gradient(exercise, case, seen, expected)
-    )
+        return _broken_property(exercise, c) or _wrong_gradient(exercise, c)
+    return _wrong_form(c) or _wrong_numbers(exercise, c) or _wrong_gradient(exercise, c)
 
 
-def _call_failed(exercise, seen):
+def _call_failed(exercise, c):
+    seen = c.seen
     if seen.timed_out and seen.hung:
         return Finding(
             "timeout",
@@ -86,8 +96,8 @@ def _call_failed(exercise, seen):
     return Finding("raised", f"{exercise.name} raised {what}{where}.")
 
 
-def _wrong_type(exercise, seen, expected):
-    wanted = _type_name(expected.value)
+def _wrong_type(exercise, c):
+    seen, wanted = c.seen, _type_name(c.right.value)
     if seen.foreign:
         advice = ""
         if seen.foreign.startswith("numpy."):
@@ -100,19 +110,19 @@ def _wrong_type(exercise, seen, expected):
             got=f"a {seen.foreign}",
             expected=wanted,
         )
-    if seen.value is None and expected.value is not None:
+    if seen.value is None and c.right.value is not None:
         return Finding("type", f"{exercise.name} returned None. Is the return statement missing?")
-    if skeleton(seen.value) != skeleton(expected.value):
+    if not c.same_structure:
         got = _type_name(seen.value)
         sentence = f"{exercise.name} returned {got}; it should return {wanted}."
         return Finding("type", sentence, got, wanted)
     return None
 
 
-def _changed_argument(exercise, case, seen):
-    if not seen.changed:
+def _changed_argument(exercise, c):
+    if not c.seen.changed:
         return None
-    names = " and ".join(f"`{argument_names(exercise)[i]}`" for i in seen.changed)
+    names = " and ".join(f"`{_argument_names(exercise)[i]}`" for i in c.seen.changed)
     return Finding(
         "mutation",
         f"{exercise.name} changed its argument {names} in place, which spoils it for whoever uses "
@@ -121,11 +131,11 @@ def _changed_argument(exercise, case, seen):
     )
 
 
-def _wrong_passes(exercise, case, seen):
-    for position, count in seen.passes:
-        least, most = case.passes.get(position, (0, math.inf))
+def _wrong_passes(exercise, c):
+    for position, count in c.seen.passes:
+        least, most = c.case.passes.get(position, (0, math.inf))
         if not least <= count <= most:
-            name = argument_names(exercise)[position]
+            name = _argument_names(exercise)[position]
             wanted = f"exactly {most}" if least == most else f"at most {most}"
             return Finding(
                 "calls",
@@ -136,20 +146,21 @@ def _wrong_passes(exercise, case, seen):
     return None
 
 
-def _too_large(exercise, case, seen):
-    if case.max_numel is None or seen.largest <= case.max_numel:
+def _too_large(exercise, c):
+    most, largest = c.case.max_numel, c.seen.largest
+    if most is None or largest <= most:
         return None
     return Finding(
         "memory",
-        f"{exercise.name} made a tensor of {seen.largest:,} numbers on the way; "
-        f"{case.max_numel:,} are enough. Avoid an axis for every pair and every dimension at once.",
-        got=f"{seen.largest:,} numbers",
-        expected=f"at most {case.max_numel:,} numbers",
+        f"{exercise.name} made a tensor of {largest:,} numbers on the way; "
+        f"{most:,} are enough. Avoid an axis for every pair and every dimension at once.",
+        got=f"{largest:,} numbers",
+        expected=f"at most {most:,} numbers",
     )
 
 
-def _wrong_form(seen, expected):
-    for got, want in pairs(seen, expected):
+def _wrong_form(c):
+    for got, want in c.tensors:
         if got.shape != want.shape:
             return Finding(
                 "shape",
@@ -176,33 +187,26 @@ def _wrong_form(seen, expected):
     return None
 
 
-def _wrong_numbers(exercise, case, seen, expected):
-    same = plain_values(seen.value) == plain_values(expected.value)
-    if same and all(torch.equal(got, want) for got, want in pairs(seen, expected)):
-        # As most right answers are: bit by bit the reference's. Where it is wrong, so are they.
-        return _broken_property(exercise, case, seen, expected)
-    return (
-        _not_finite(exercise, case, seen, expected)
-        or _low_precision(exercise, case, seen, expected)
-        or _broken_property(exercise, case, seen, expected)
-        or _wrong_value(exercise, case, seen, expected)
-    )
+def _wrong_numbers(exercise, c):
+    if c.identical:
+        # Where the right answer breaks a property, so does this one.
+        return _broken_property(exercise, c)
+    return _not_finite(c) or _low_precision(c) or _broken_property(exercise, c) or _wrong_value(c)
 
 
-def _broken_property(exercise, case, seen, expected):
+def _broken_property(exercise, c):
     for statement in exercise.properties:
-        if not statement.holds(case, seen.value):
+        if not statement.holds(c.case, c.seen.value):
             # Where many answers are right, the reference's own numbers would mislead.
-            numbers = _numbers(exercise, case, seen, expected) if exercise.compare else ("", "")
+            numbers = c.shown() if exercise.compare else ("", "")
             return Finding("property", statement.sentence, *numbers)
     return None
 
 
-def _not_finite(exercise, case, seen, expected):
-    both = pairs(seen, expected)
-    if not any(want.isfinite().all() and not got.isfinite().all() for got, want in both):
+def _not_finite(c):
+    if not any(want.isfinite().all() and not got.isfinite().all() for got, want in c.tensors):
         return None
-    got, want = _numbers(exercise, case, seen, expected)
+    got, want = c.shown()
     return Finding(
         "not finite",
         f"The result is not finite ({got}) although the truth is ({want}). Look for a step "
@@ -212,12 +216,10 @@ def _not_finite(exercise, case, seen, expected):
     )
 
 
-def _low_precision(exercise, case, seen, expected):
-    if case.facts["dtype"] != torch.float64 or _same_value(exercise, case, seen, expected):
+def _low_precision(c):
+    if c.case.facts["dtype"] != torch.float64 or c.tensors_agree() or not c.tensors_agree(1e-5):
         return None
-    if not all(close(got, want, 1e-5) for got, want in pairs(seen, expected)):
-        return None
-    got, want = _numbers(exercise, case, seen, expected)
+    got, want = c.shown()
     return Finding(
         "precision",
         f"Right to about five digits only ({got} for {want}): somewhere the computation goes "
@@ -227,27 +229,17 @@ def _low_precision(exercise, case, seen, expected):
     )
 
 
-def _wrong_value(exercise, case, seen, expected):
-    same = plain_values(seen.value) == plain_values(expected.value)
-    if same and _same_value(exercise, case, seen, expected):
+def _wrong_value(c):
+    if c.same_plain_values and c.tensors_agree():
         return None
-    got, want = _numbers(exercise, case, seen, expected)
+    got, want = c.shown()
     return Finding("value", f"The result is {got} where it should be {want}.", got, want)
 
 
-def _same_value(exercise, case, seen, expected):
-    rtol = _rtol(exercise, case)
-    return all(close(got, want, rtol) for got, want in pairs(seen, expected))
-
-
-def _wrong_gradient(exercise, case, seen, expected):
-    names = argument_names(exercise)
-    positions = [position for position, _ in differentiated(case, case.args)]
-    for position, got, want in zip(positions, seen.gradients, expected.gradients, strict=True):
+def _wrong_gradient(exercise, c):
+    names = _argument_names(exercise)
+    for position, got, want in c.gradients():
         name = names[position]
-        project = case.project.get(position, lambda gradient: gradient)
-        if want is None or (got is None and not project(want).any()):
-            continue
         if got is None:
             return Finding(
                 "no gradient",
@@ -260,15 +252,12 @@ def _wrong_gradient(exercise, case, seen, expected):
             # Autograd never gives this; who writes a record by hand could, and nothing is in an
             # empty tensor that could differ.
             return Finding("gradient", f"The gradient with respect to `{name}` has a wrong form.")
-        got, want = project(got), project(want)
         right = (
-            close_gradients(got, want, _rtol(exercise, case))
-            if exercise.compare
-            else bool(got.isfinite().all())
+            close_gradients(got, want, c.rtol) if exercise.compare else bool(got.isfinite().all())
         )
         if not right:
             at = worst(got, want)
-            got, want = _pair(got[at], want[at])
+            got, want = as_texts(got[at], want[at])
             return Finding(
                 "gradient",
                 f"The values are right, but the gradient with respect to `{name}` is {got} where "
@@ -280,7 +269,7 @@ def _wrong_gradient(exercise, case, seen, expected):
     return None
 
 
-def wrong_device(probe):
+def _wrong_device(probe):
     """What the device probe says; nothing when the function looks at numbers, as it may."""
     raised = probe.raised
     if raised and ("device" in raised.message and "cpu" in raised.message):
@@ -289,17 +278,18 @@ def wrong_device(probe):
         line = ""
     else:
         return None
-    return (
+    return Finding(
+        "device",
         "The function works on the CPU only: it creates a tensor there, or hands one to NumPy or a "
         f"plot{line}, whatever the device of its arguments. Create new tensors with `device=` of "
-        "an argument, and call `.cpu()` before NumPy."
+        "an argument, and call `.cpu()` before NumPy.",
     )
 
 
 # Words
 
 
-def argument_names(exercise: Exercise) -> list[str]:
+def _argument_names(exercise):
     """Names of the reference's parameters, in order."""
     return _parameters(exercise.reference)
 
@@ -309,10 +299,10 @@ def _parameters(function):
     return list(inspect.signature(function).parameters)
 
 
-def describe(exercise: Exercise, case: Case) -> str:
-    """A case in words: its name, and the arguments with their shapes or values."""
+def _in_words(exercise: Exercise, case: Case) -> str:
+    """A case by its name, and the arguments with their shapes or values."""
     parts = []
-    for name, arg in zip(argument_names(exercise), case.args, strict=False):
+    for name, arg in zip(_argument_names(exercise), case.args, strict=False):
         if isinstance(arg, torch.Tensor):
             parts.append(f"{name} {tuple(arg.shape)}")
         elif isinstance(arg, (bool, int, float, str)):
@@ -344,28 +334,4 @@ def _listed(names):
     """The first of what may be many."""
     first = list(itertools.islice(names, _MOST_NAMES + 1))
     more = ["…"] if len(first) > _MOST_NAMES else []
-    return ", ".join([name[:_LONGEST_TEXT] for name in first[:_MOST_NAMES]] + more)
-
-
-def _numbers(exercise, case, seen, expected):
-    """The entry that shows the difference best, theirs and ours, in digits that differ."""
-    for got, want in pairs(seen, expected):
-        if not close(got, want, _rtol(exercise, case)):
-            at = worst(got, want)
-            return _pair(got[at], want[at])
-    if plain_values(seen.value) != plain_values(expected.value):
-        values = plain_values(seen.value), plain_values(expected.value)
-        return tuple(str(value)[:_LONGEST_TEXT] for value in values)
-    return "", ""
-
-
-def _pair(got, want):
-    got, want = got.item(), want.item()
-    if isinstance(got, bool):
-        return str(got), str(want)
-    texts = [(f"{got:.{digits}g}", f"{want:.{digits}g}") for digits in (5, 8, 12, 17)]
-    return next(((a, b) for a, b in texts if a != b), texts[-1])
-
-
-def _rtol(exercise, case):
-    return exercise.rtol[case.facts["dtype"]]
+    return ", ".join([name[:LONGEST_TEXT] for name in first[:_MOST_NAMES]] + more)

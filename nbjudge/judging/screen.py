@@ -6,10 +6,7 @@ import io
 import textwrap
 
 from nbjudge.asking.exercise import Exercise
-from nbjudge.inside.observe import tensors
-from nbjudge.judging.compare import skeleton
-from nbjudge.judging.judge import Observed
-from nbjudge.judging.sheet import Sheet
+from nbjudge.judging.sheet import Observed, Sheet
 from nbjudge.judging.verdict import Verdict
 
 # nbgrader's validator cuts lines at 87 characters.
@@ -66,8 +63,9 @@ def draw(sheet: Sheet, observed: Observed) -> str:
     picture = sheet.exercise.picture
     if picture is None:
         return ""
-    triples = [(case, seen.value, sheet.right(case).value) for case, seen in observed]
-    triples = [triple for triple in triples if _same_form(*triple[1:])]
+    triples = [
+        (c.case, c.seen.value, c.right.value) for c in sheet.compared(observed) if c.same_form
+    ]
     if not triples:
         return ""
     from matplotlib.figure import Figure
@@ -79,13 +77,6 @@ def draw(sheet: Sheet, observed: Observed) -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     alt = html.escape(description, quote=True)
     return f'<img style="background:white" alt="{alt}" src="data:image/png;base64,{data}">'
-
-
-def _same_form(got, want):
-    """Whether two results can be drawn side by side."""
-    return skeleton(got) == skeleton(want) and all(
-        a.shape == b.shape for a, b in zip(tensors(got), tensors(want), strict=True)
-    )
 
 
 def _evidence(exercise, verdict):

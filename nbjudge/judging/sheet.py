@@ -1,10 +1,15 @@
 """The answer sheet: what the right answer and the wrong ones on record give, case by case."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nbjudge.asking.exercise import Exercise, Misconception
 from nbjudge.inside.case import Case
 from nbjudge.inside.observe import Observation, observe
+from nbjudge.judging.compare import Compared
+
+# Cases and what a student's function did on each.
+Observed = list[tuple[Case, Observation]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,3 +42,8 @@ class Sheet:
         if key not in self._wrong:
             self._wrong[key] = observe(misconception.implementation, case)
         return self._wrong[key]
+
+    def compared(self, observed: Observed) -> Iterator[Compared]:
+        """What was seen beside what is right, one case after the other."""
+        for case, seen in observed:
+            yield Compared(case, seen, self.right(case), self.exercise.rtol[case.facts["dtype"]])

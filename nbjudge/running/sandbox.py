@@ -71,6 +71,7 @@ class Contents:
         hidden: absolute paths that nothing inside may see, wherever they lie: the course's folder,
             and where the gradebook is.
         beside: files that lie beside the notebooks when they run: path, with `/`, and content.
+        preloaded: large modules that the notebooks use, imported once for all kernels.
 
     """
 
@@ -80,6 +81,7 @@ class Contents:
     jailed: bool = True
     hidden: tuple[str, ...] = ()
     beside: tuple[tuple[str, bytes], ...] = ()
+    preloaded: tuple[str, ...] = ()
 
 
 class Sandbox:
@@ -125,7 +127,9 @@ class Sandbox:
         self._warm.close()
 
 
-def warm_up(jailed: bool = True, hidden: tuple[str, ...] = ()) -> None:
+def warm_up(
+    jailed: bool = True, hidden: tuple[str, ...] = (), preloaded: tuple[str, ...] = ()
+) -> None:
     """Start the process of the next `Sandbox` now.
 
     It takes some seconds, in which the caller can do something else.
@@ -133,13 +137,14 @@ def warm_up(jailed: bool = True, hidden: tuple[str, ...] = ()) -> None:
     Args:
         jailed: as in its `Contents`.
         hidden: as in its `Contents`; if more is hidden there, another process is started.
+        preloaded: as in its `Contents`, as far as it is known; what is missing costs time only.
 
     Raises:
         SandboxError: when bubblewrap is missing or does not work here.
 
     """
     if jailed not in _spare:
-        _spare[jailed] = _Warm(jailed, hidden)
+        _spare[jailed] = _Warm(jailed, hidden, preloaded)
 
 
 def _take(contents):
@@ -149,7 +154,7 @@ def _take(contents):
         if not contents.jailed or spare.keeps(packages, contents.hidden):
             return spare
         spare.close()
-    return _Warm(contents.jailed, contents.hidden, *packages)
+    return _Warm(contents.jailed, contents.hidden, contents.preloaded, *packages)
 
 
 def _found(package):
@@ -164,7 +169,7 @@ def _found(package):
 class _Warm:
     """The process and its folder on disk, before it is known what will be inside."""
 
-    def __init__(self, jailed, hidden=(), *packages):
+    def __init__(self, jailed, hidden, preloaded, *packages):
         if jailed and (reason := why_not()):
             raise SandboxError(
                 f"{reason}; without the sandbox student code could read the answers and change the "
@@ -182,7 +187,7 @@ class _Warm:
                 (self.folder / name).mkdir()
             _add_modules(self.folder / "course", _inside())
             (self.folder / "tasks").touch()
-            self._start(jailed)
+            self._start(jailed, preloaded)
         except BaseException:
             self.close()
             raise
@@ -191,7 +196,7 @@ class _Warm:
         """Whether nothing inside may see these packages and these paths."""
         return self._packages.issuperset(packages) and self._hidden.issuperset(hidden)
 
-    def _start(self, jailed):
+    def _start(self, jailed, preloaded):
         kernels, course, tasks = (self.folder / name for name in ("kernels", "course", "tasks"))
         environment, command, unseen = _environment(course), [], {"places": [], "packages": []}
         if jailed:
@@ -203,7 +208,7 @@ class _Warm:
             kernels, tasks = Path("/run/nbjudge"), "/tasks"
             unseen = {"places": mounts.places(hidden), "packages": sorted(self._packages)}
         command += [sys.executable, "-m", f"{_INSIDE}.warm", kernels / "zygote", tasks]
-        command += ["jailed" if jailed else "free", json.dumps(unseen)]
+        command += ["jailed" if jailed else "free", json.dumps(unseen), *preloaded]
         self._log = self.folder / "log"
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(

@@ -19,19 +19,22 @@ from nbjudge.running.sandbox import warm_up
 WORKER_MEMORY = 2**31
 
 
-def start_early(jailed: bool = True, hidden: tuple[str, ...] = ()) -> None:
+def start_early(
+    jailed: bool = True, hidden: tuple[str, ...] = (), preloaded: tuple[str, ...] = ()
+) -> None:
     """Begin to start the sandbox of the first assignment that will be graded.
 
     Args:
         jailed: whether student code will be shut in.
         hidden: paths that nothing inside may see, as far as they are known.
+        preloaded: modules that its notebooks use, as far as they are known.
 
     Raises:
         SandboxError: when it cannot be.
 
     """
     _do_without()
-    warm_up(jailed, hidden)
+    warm_up(jailed, hidden, preloaded)
 
 
 def begin_worker() -> None:

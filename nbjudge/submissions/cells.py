@@ -1,5 +1,6 @@
 """Cells of a notebook, as nbgrader marks them and as a student may have bent them."""
 
+import ast
 import itertools
 import re
 from collections.abc import Iterator
@@ -83,3 +84,11 @@ def text_of(cell: NotebookNode) -> tuple[str, str]:
 def opening_of(cell: NotebookNode) -> tuple[str, str]:
     """The first line of a cell, without a comment."""
     return cell.cell_type, cell.source.lstrip().partition("\n")[0].partition("#")[0].strip()
+
+
+def parsed(cell: NotebookNode) -> ast.Module:
+    """The code of a cell; empty where there is none, or none that can be read."""
+    try:
+        return ast.parse(cell.source if is_code(cell) else "")
+    except (SyntaxError, ValueError):
+        return ast.parse("")

@@ -20,7 +20,8 @@ from nbjudge.check import run
 from nbjudge.demo import source_as
 from nbjudge.errors import UserError
 from nbjudge.inside.case import Case
-from nbjudge.inside.observe import observe, observe_task, tensors
+from nbjudge.inside.observe import observe, observe_task
+from nbjudge.inside.tensors import tensors
 from nbjudge.judging.judge import judge
 
 IWAE_BOUND = next(exercise for exercise in IWAE if exercise.name == "iwae_bound")

@@ -12,7 +12,8 @@ from nbjudge.asking.page import Page
 from nbjudge.asking.task import make_task
 from nbjudge.check import run
 from nbjudge.demo import source_as
-from nbjudge.inside.observe import observe, tensors
+from nbjudge.inside.observe import observe
+from nbjudge.inside.tensors import tensors
 
 PAGES = [
     importlib.import_module(f"dgm_utils.exercises.{topic}.{exercise.name}").page

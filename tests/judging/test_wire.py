@@ -11,10 +11,11 @@ import torch
 from conftest import EXERCISES_OF, TOPICS
 
 from nbjudge.asking.task import make_task
+from nbjudge.checks import graded_on
 from nbjudge.inside import wire
 from nbjudge.inside.case import Case
-from nbjudge.inside.observe import Observation, Raised, observe, tensors
-from nbjudge.mark import graded_on
+from nbjudge.inside.observe import Observation, Raised, observe
+from nbjudge.inside.tensors import tensors
 from nbjudge.running.sandbox import visible_modules
 
 PACKAGES = ("dgm_utils", "nbjudge")

@@ -56,6 +56,7 @@ _FORGE = """
 from IPython.display import display
 from nbjudge.inside import check as inside
 from nbjudge.inside import wire
+from nbjudge.inside.mime import OBSERVED_MIME
 from nbjudge.inside.observe import observe_task
 import dataclasses, sys
 class Forger(type(check)):
@@ -65,7 +66,7 @@ class Forger(type(check)):
         if name == "iwae_bound":
             {forge}
         else:
-            display({wire.OBSERVED_MIME: wire.dump_observations(seen, probe)}, raw=True)
+            display({OBSERVED_MIME: wire.dump_observations(seen, probe)}, raw=True)
 check = Forger()
 """
 
@@ -75,7 +76,7 @@ def _forge(*lines):
 
 
 def _published(record):
-    return f"display({{wire.OBSERVED_MIME: {record}}}, raw=True)"
+    return f"display({{OBSERVED_MIME: {record}}}, raw=True)"
 
 
 def _returning(value):

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from nbjudge.inside.observe import cotangent, tensors
+from nbjudge.inside.tensors import cotangent, tensors
 
 
 class Conditioner(torch.nn.Module):

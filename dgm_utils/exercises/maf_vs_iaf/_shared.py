@@ -13,7 +13,7 @@ from dgm_utils.exercises.maf_vs_iaf._networks import (
     standard_normal,
 )
 from nbjudge.asking.statements import is_exact
-from nbjudge.inside.observe import Counted
+from nbjudge.inside.tensors import Counted
 
 # In 32 bits the coordinates before a coordinate bring their rounding into its μ and σ.
 SLOW = {torch.float64: 1e-8, torch.float32: 1e-3}

@@ -10,7 +10,7 @@ from dgm_utils.exercises.maf_vs_iaf._networks import Conditioner
 from dgm_utils.exercises.maf_vs_iaf._shared import fast_cases
 from nbjudge.asking.page import Page
 from nbjudge.asking.statements import is_exact
-from nbjudge.inside.observe import Counted
+from nbjudge.inside.tensors import Counted
 
 page = Page(
     maf_vs_iaf.maf_forward,
