@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbjudge.errors import UserError, printable
+from nbjudge.running.startup import do_without
 
 # What `add_subparsers` returns, which has no public name.
 Subparsers = argparse._SubParsersAction
@@ -40,6 +41,7 @@ def main(
     """
     options = _parser(name, add).parse_args(arguments)
     _settle_streams()
+    do_without()
     try:
         code = options.command(options)
         sys.stdout.flush()

@@ -41,12 +41,16 @@ class _Check:
                 _read()
             names = [name for name, _ in _tasks if caller.get(name) is function]
             task = _tasks[names[0] if names else getattr(function, "__name__", ""), seed]
-            seen = wire.dump_observations(*observe_task(function, task))
+            observations, probe = observe_task(function, task)
+            seen = wire.dump_observations(observations, probe)
         from IPython.display import display
 
         # What is displayed flushes what was printed, and the notebook may have closed that.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             display({OBSERVED_MIME: seen}, raw=True)
+        if observations[-1].timed_out:
+            # Another check of the cell would take as long, and no verdict would read it.
+            raise TimeoutError("the time of this check is used up")
 
     def made_with(self, version: str) -> None:
         """The instructor's own notebook and package fit: they were proved before the class."""

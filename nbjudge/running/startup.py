@@ -1,7 +1,8 @@
 """Start quickly: what a grading run begins before it imports anything large, and does without.
 
 The command, the warm process of its sandbox, and the processes that execute notebooks each import
-some seconds' worth of modules. They do so side by side, if this module comes first.
+some seconds' worth of modules. They do so side by side, if this module comes first; so it imports
+nothing that is large itself.
 """
 
 import importlib
@@ -13,7 +14,6 @@ import sys
 import threading
 
 from nbjudge.inside import jail
-from nbjudge.running.sandbox import warm_up
 
 # Bytes that a process which executes notebooks may take, beside its code.
 WORKER_MEMORY = 2**31
@@ -33,8 +33,8 @@ def start_early(
         SandboxError: when it cannot be.
 
     """
-    _do_without()
-    warm_up(jailed, hidden, preloaded)
+    sandbox = importlib.import_module(f"{__package__}.sandbox")
+    sandbox.warm_up(jailed, hidden, preloaded)
 
 
 def begin_worker() -> None:
@@ -44,7 +44,7 @@ def begin_worker() -> None:
     when that is killed: a worker waits for work on a pipe whose other end it holds as well, so it
     would wait forever.
     """
-    _do_without()
+    do_without()
     # Ctrl-C reaches this process too. It has nothing to put in order, and libraries that have may
     # be interrupted at it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -62,10 +62,10 @@ def begin_worker() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _do_without():
-    """Before anything imports jsonschema.
+def do_without() -> None:
+    """Leave out what is large and of no use, before anything imports jsonschema.
 
-    It would compile a grammar of internationalized addresses, for a second, to check formats that
-    no notebook has.
+    It would compile a grammar of internationalized addresses, for seconds, to check formats that no
+    notebook has.
     """
     sys.modules.setdefault("rfc3987_syntax", None)

@@ -100,3 +100,12 @@ def test_no_module_is_too_long_to_be_read_at_once():
         for path in modules
     }
     assert {name for name, number in lines.items() if number > LONGEST} == LONGER
+
+
+@pytest.mark.parametrize("first", ["nbjudge.cli", "nbjudge.running.startup"])
+def test_what_comes_first_imports_nothing_large(first):
+    """A command and its processes do without a grammar that takes seconds; see `do_without`."""
+    large = {"jsonschema", "nbformat", "nbgrader", "torch"}
+    code = f"import sys, {first}; print(*sorted({large!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
