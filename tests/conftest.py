@@ -94,12 +94,20 @@ def folder(tmp_path):
     return path
 
 
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory):
+    """Where the small course lies: always there, so that one sandbox serves all tests of it."""
+    yield tmp_path_factory.mktemp("small")
+    close_graders()
+
+
 @pytest.fixture
-def small(tmp_path):
+def small(small_folder):
     """The small course of `benchmarks.kills`; five submissions, none graded."""
     kills = importlib.import_module("benchmarks.kills")
-    kills.make_course(tmp_path)
-    course = Course(tmp_path)
+    for path in small_folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kills.make_course(small_folder)
+    course = Course(small_folder)
     course.enter(kills.ASSIGNMENT)
-    yield course
-    close_graders()
+    return course
