@@ -56,7 +56,8 @@ class Observation:
     `changed` lists the positions of arguments that were changed in place. `timed_out` says that it
     did not finish, `hung` that it waited until its wall time was over; `seconds` are the
     processor's. `code` is what ran of no installed library, and `files` names every file that code
-    came from. `passes` says how often each `Counted` argument was passed through, by position;
+    came from. `drew` says that it took random numbers of torch's own generator. `passes` says how
+    often each `Counted` argument was passed through, by position;
     `largest`, how many numbers the largest tensor held.
     """
 
@@ -71,6 +72,7 @@ class Observation:
     code: frozenset[Code] = frozenset()
     files: frozenset[str] = frozenset()
     printed: str = ""
+    drew: bool = False
     passes: tuple[tuple[int, int], ...] = ()
     largest: int = 0
 
@@ -137,6 +139,7 @@ def _observe(function, case, seconds, wall=None):
     raised = stopped = value = foreign = None
     gradients, passes = (), ()
     recorder = Recorder(ignore=_OWN)
+    generator = torch.get_rng_state()
     start = time.process_time()
     try:
         with _quiet(printed), torch.enable_grad(), time_limit(seconds, wall), recorder:
@@ -164,6 +167,7 @@ def _observe(function, case, seconds, wall=None):
         code=recorder.code(),
         files=recorder.files(),
         printed=printed.getvalue(),
+        drew=not torch.equal(generator, torch.get_rng_state()),
         passes=passes,
         largest=largest.numel,
     )

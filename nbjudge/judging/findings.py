@@ -13,6 +13,7 @@ from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case
 from nbjudge.inside.observe import Observation
 from nbjudge.inside.tensors import tensors
+from nbjudge.judging.axes import explain_shape
 from nbjudge.judging.compare import LONGEST_TEXT, Compared, as_texts, close_gradients, worst
 
 _MOST_NAMES = 8
@@ -44,9 +45,13 @@ def first_finding(
     exercise: Exercise, compared: Iterable[Compared], probe: Observation | None
 ) -> Finding | None:
     """The first thing that is wrong: on the cases in their order, then on the device probe."""
-    for c in compared:
-        if finding := _on_case(exercise, c):
-            return replace(finding, at=c, described=_in_words(exercise, c.case))
+    for _, group in itertools.groupby(compared, lambda c: c.case.facts["dtype"]):
+        group = list(group)
+        # Values first, of all cases: on one alone they may be right by coincidence.
+        for examine in (_on_case, _wrong_gradient):
+            for c in group:
+                if finding := examine(exercise, c):
+                    return replace(finding, at=c, described=_in_words(exercise, c.case))
     return probe and _wrong_device(probe)
 
 
@@ -61,8 +66,8 @@ def _on_case(exercise, c):
     if common:
         return common
     if not exercise.compare:
-        return _broken_property(exercise, c) or _wrong_gradient(exercise, c)
-    return _wrong_form(c) or _wrong_numbers(exercise, c) or _wrong_gradient(exercise, c)
+        return _broken_property(exercise, c)
+    return _wrong_form(exercise, c) or _wrong_numbers(exercise, c)
 
 
 def _call_failed(exercise, c):
@@ -82,7 +87,9 @@ def _call_failed(exercise, c):
     if seen.raised is None or (seen.changed and "inplace operation" in seen.raised.message):
         # Autograd noticed that an argument was overwritten; that is said in plainer words.
         return None
-    kind, message, line = seen.raised.kind, seen.raised.message, seen.raised.line
+    # Of torch's many lines the first says what it is.
+    message = seen.raised.message.strip().partition("\n")[0]
+    kind, line = seen.raised.kind, seen.raised.line
     if kind == "NotImplementedError" and not message:
         return Finding(
             "unimplemented",
@@ -159,12 +166,14 @@ def _too_large(exercise, c):
     )
 
 
-def _wrong_form(c):
-    for got, want in c.tensors:
+def _wrong_form(exercise, c):
+    for part, (got, want) in enumerate(c.tensors):
         if got.shape != want.shape:
+            more = explain_shape(exercise, c.case, part, got.shape, want.shape)
             return Finding(
                 "shape",
-                f"The result has shape {tuple(got.shape)}; it should have {tuple(want.shape)}.",
+                f"The result has shape {tuple(got.shape)}; it should have {tuple(want.shape)}. "
+                f"{more}".strip(),
                 got=f"shape {tuple(got.shape)}",
                 expected=f"shape {tuple(want.shape)}",
             )
@@ -191,7 +200,13 @@ def _wrong_numbers(exercise, c):
     if c.identical:
         # Where the right answer breaks a property, so does this one.
         return _broken_property(exercise, c)
-    return _not_finite(c) or _low_precision(c) or _broken_property(exercise, c) or _wrong_value(c)
+    return (
+        _own_noise(exercise, c)
+        or _not_finite(c)
+        or _low_precision(c)
+        or _broken_property(exercise, c)
+        or _wrong_value(c)
+    )
 
 
 def _broken_property(exercise, c):
@@ -203,17 +218,31 @@ def _broken_property(exercise, c):
     return None
 
 
-def _not_finite(c):
-    if not any(want.isfinite().all() and not got.isfinite().all() for got, want in c.tensors):
+def _own_noise(exercise, c):
+    if not c.seen.drew or c.right.drew or c.tensors_agree():
         return None
-    got, want = c.shown()
     return Finding(
-        "not finite",
-        f"The result is not finite ({got}) although the truth is ({want}). Look for a step "
-        "that over- or underflows: exp of a large number, log of zero, 0 divided by 0.",
-        got,
-        want,
+        "noise",
+        f"{exercise.name} draws random numbers of its own (`randn_like`, `rsample`, dropout), so "
+        "it gives another result at every call. All the noise that it needs is in its arguments.",
+        *c.shown(),
     )
+
+
+def _not_finite(c):
+    for got, want in c.tensors:
+        if want.isfinite().all() and not got.isfinite().all():
+            at = worst(got, want)
+            got, want = as_texts(got[at], want[at])
+            return Finding(
+                "not finite",
+                f"The result is not finite ({got}) although the truth is ({want}). Look for a "
+                "step that over- or underflows: exp of a large number, log of zero or of a "
+                "negative number, 0 divided by 0.",
+                got,
+                want,
+            )
+    return None
 
 
 def _low_precision(c):
@@ -257,12 +286,17 @@ def _wrong_gradient(exercise, c):
         )
         if not right:
             at = worst(got, want)
+            reason = (
+                "Part of the computation may be detached, or a value was replaced by a constant."
+                if got.isfinite().all()
+                else "A step has no finite derivative there: the root or the log of 0, or a number "
+                "too large. `torch.where` differentiates the branch that it does not take, too."
+            )
             got, want = as_texts(got[at], want[at])
             return Finding(
                 "gradient",
                 f"The values are right, but the gradient with respect to `{name}` is {got} where "
-                f"it should be {want}. Part of the computation may be detached, or a value was "
-                "replaced by a constant.",
+                f"it should be {want}. {reason}",
                 got=f"{got} (gradient)",
                 expected=f"{want} (gradient)",
             )

@@ -1,32 +1,108 @@
-"""Which wrong answer on record explains what was seen."""
+"""Which mistake explains what was seen: one on record, or a small change that nobody recorded."""
 
 import functools
+import itertools
+from dataclasses import dataclass, replace
 
-from nbjudge.asking.exercise import Misconception
+from nbjudge.inside.observe import Observation
+from nbjudge.inside.tensors import tensors
 from nbjudge.judging.compare import agree
 from nbjudge.judging.findings import Finding
+from nbjudge.judging.generic import changes_of_arguments, changes_of_result
 from nbjudge.judging.sheet import Observed, Sheet
 
+# A small change is believed when it explains so many cases on which it changes anything.
+_EVIDENCE = 3
 
-def explain(sheet: Sheet, observed: Observed, finding: Finding) -> Misconception | None:
-    """The misconception whose observations agree with the student's on every case.
+
+@dataclass(frozen=True)
+class Explanation:
+    """A mistake that gives on every case what was seen there.
+
+    Args:
+        name: as the report counts it.
+        sentence: what the student reads; may hold `{got}` and `{expected}`.
+
+    """
+
+    name: str
+    sentence: str
+
+
+def explain(sheet: Sheet, observed: Observed, finding: Finding) -> Explanation | None:
+    """The first mistake that agrees with the student's observations on every case.
 
     Only cases in the dtype of the failing one count: where a wrong answer under- or overflows, it
     does so differently in each dtype. An agreement with gradients is worth more than one without.
     """
     if finding.at is None or finding.kind in ("unimplemented", "timeout"):
         return None
-    misconceptions, rtol = sheet.exercise.misconceptions, finding.at.rtol
     dtype = finding.at.case.facts["dtype"]
     pairs = [(case, seen) for case, seen in observed if case.facts["dtype"] == dtype]
+    return _recorded(sheet, pairs, finding.at.rtol) or _generic(sheet, pairs, finding)
+
+
+def _recorded(sheet, pairs, rtol):
+    misconceptions = sheet.exercise.misconceptions
     values_agree = functools.partial(agree, rtol=rtol, with_gradients=False)
     right, wrong = sheet.right, sheet.wrong
     # Each wrong answer runs until the first case on which it differs from the student's.
     for m in misconceptions:
         if all(agree(seen, wrong(m, case), rtol) for case, seen in pairs):
-            return m
+            return Explanation(m.name, m.sentence)
     for m in misconceptions:
         same_values = all(values_agree(seen, wrong(m, case)) for case, seen in pairs)
         if same_values and not all(values_agree(wrong(m, case), right(case)) for case, _ in pairs):
-            return m
+            return Explanation(m.name, m.sentence)
     return None
+
+
+def _generic(sheet, pairs, finding):
+    """A small change of the right answer, or of a wrong one on record: two mistakes at once."""
+    exercise, at = sheet.exercise, finding.at
+    if not exercise.compare or finding.kind in _OF_MANNERS:
+        return None
+    # The failing case first: most changes differ from the student's there already.
+    pairs = sorted(pairs, key=lambda pair: pair[0] is not at.case)
+
+    def explains(predict):
+        return _explains(predict, pairs, sheet.right, at.rtol)
+
+    of_result = list(changes_of_result(exercise, at.case, at.right))
+    for change in (*of_result, *changes_of_arguments(exercise, at.case, at.right)):
+        if explains(change.predict):
+            return Explanation(change.name, change.sentence)
+    for m, change in itertools.product(exercise.misconceptions, of_result):
+        if explains(lambda case, _, m=m, c=change: c.predict(case, sheet.wrong(m, case))):
+            said = f"Two mistakes at once: {m.name}, and {change.name}: {{got}} for {{expected}}."
+            return Explanation(f"{m.name}; {change.name}", said)
+    return None
+
+
+# What is wrong beside the numbers, and has its own sentence.
+_OF_MANNERS = {
+    *("raised", "type", "mutation", "calls", "memory", "device", "dtype"),
+    *("gradient", "no gradient"),
+}
+
+
+def _explains(predict, pairs, right_of, rtol):
+    """Whether a prediction agrees on every case, and differs from the right answer on enough."""
+    evidence = 0
+    for case, seen in pairs:
+        right = right_of(case)
+        predicted = predict(case, right)
+        if predicted is None:
+            predicted = right
+        if not _same_values(seen, predicted, rtol):
+            return False
+        # What is not finite is so for many a reason, and proves none.
+        finite = all(t.isfinite().all() for t in tensors(predicted.value))
+        evidence += finite and not _same_values(predicted, right, rtol)
+    return evidence >= min(_EVIDENCE, len(pairs))
+
+
+def _same_values(seen: Observation, predicted: Observation, rtol: float) -> bool:
+    # How often a network was called, and what was written to, is judged elsewhere.
+    predicted = replace(predicted, passes=seen.passes, changed=seen.changed)
+    return agree(seen, predicted, rtol, with_gradients=False)

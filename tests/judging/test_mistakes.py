@@ -1,0 +1,191 @@
+"""Mistakes that nobody recorded: named where they explain every case, and nowhere else."""
+
+import dataclasses
+import functools
+import math
+
+import pytest
+import torch
+from conftest import EXERCISES, RIGHT
+
+from nbjudge.check import run
+
+BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
+BOUND = dataclasses.replace(BY_NAME["iwae_bound"], misconceptions=())
+KL = dataclasses.replace(BY_NAME["gaussian_kl"], misconceptions=())
+# Results are numbers, and the page names their axes; of `active_units` they are true or false.
+NUMERIC = [
+    e for e in EXERCISES if e.compare and "_" not in e.axes["return"] and e.name != "active_units"
+]
+
+
+def bound(log_w):
+    return torch.logsumexp(log_w, 0) - math.log(len(log_w))
+
+
+def kl(mean, log_var):
+    return 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
+
+
+def negated(value):
+    if isinstance(value, dict):
+        return {key: -item for key, item in value.items()}
+    return -value if isinstance(value, torch.Tensor) else type(value)(map(negated, value))
+
+
+@pytest.mark.parametrize("exercise", NUMERIC, ids=lambda e: e.name)
+def test_the_other_sign_is_named_in_every_exercise(exercise):
+    right = RIGHT[exercise.name][0]
+    _, verdict = run(exercise, lambda *args: negated(right(*args)))
+    recorded = {m.name for m in exercise.misconceptions}
+    assert verdict.kind == "misconception", verdict
+    assert verdict.misconception in {"the other sign", *recorded}
+
+
+OF_RESULT = {
+    "times 2": (lambda v: 2 * v, "is 2 times the right one"),
+    "times ½": (lambda v: v / 2, "is ½ times the right one"),
+    "divided by log 2": (lambda v: v / math.log(2), "divided by log 2"),
+    "exponential": (torch.exp, "is the exponential of the right one"),
+    "summed over the axis B": (torch.sum, "summed over the axis B"),
+    "averaged over the axis B": (torch.mean, "averaged over the axis B"),
+    "reversed along the axis B": (lambda v: v.flip(0), "in reverse order along the axis B"),
+    "one place too late along the axis B": (lambda v: v.roll(1), "one place too late"),
+    "the first along the axis B for all": (lambda v: v[:1].expand_as(v), "has the first entry"),
+}
+
+
+@pytest.mark.parametrize("name", OF_RESULT)
+def test_a_change_of_the_result_is_named(name):
+    change, words = OF_RESULT[name]
+    _, verdict = run(BOUND, lambda log_w: change(bound(log_w)))
+    assert (verdict.kind, verdict.misconception) == ("misconception", name)
+    assert words in verdict.sentence
+
+
+def test_a_factor_and_a_summand_are_named_by_the_axis_that_is_as_long():
+    _, verdict = run(BOUND, lambda log_w: torch.logsumexp(log_w, 0))
+    assert verdict.misconception == "plus log K"
+    assert "is the right one plus log K, with K = 3 here" in verdict.sentence
+    _, verdict = run(KL, lambda mean, log_var: kl(mean, log_var) / mean.shape[1])
+    assert verdict.misconception == "divided by L"
+
+
+OF_ARGUMENTS = {
+    "log_var read as log σ": lambda mean, log_var: kl(mean, 2 * log_var),
+    "mean left out": lambda mean, log_var: kl(0 * mean, log_var),
+    "log_var with the other sign": lambda mean, log_var: kl(mean, -log_var),
+    "mean and log_var exchanged": lambda mean, log_var: kl(log_var, mean),
+}
+
+
+@pytest.mark.parametrize("name", OF_ARGUMENTS)
+def test_the_right_function_of_other_arguments_is_named(name):
+    _, verdict = run(KL, OF_ARGUMENTS[name])
+    assert (verdict.kind, verdict.misconception) == ("misconception", name)
+    assert verdict.got in verdict.sentence and verdict.expected in verdict.sentence
+
+
+def test_a_mistake_on_record_goes_before_and_two_at_once_are_told_apart():
+    exercise = BY_NAME["iwae_bound"]
+    _, verdict = run(exercise, lambda log_w: torch.logsumexp(log_w, 0))
+    assert verdict.misconception == "log K forgotten"
+    _, verdict = run(exercise, lambda log_w: -torch.logsumexp(log_w, 0))
+    assert verdict.misconception == "log K forgotten; the other sign"
+    assert verdict.sentence.startswith("Two mistakes at once: log K forgotten, and the other sign")
+
+
+def test_a_part_of_several_results_is_named():
+    exercise = dataclasses.replace(BY_NAME["maf_forward"], misconceptions=())
+    right = RIGHT["maf_forward"][0]
+
+    def wrong(*args):
+        u, log_det = right(*args)
+        return u, -log_det
+
+    _, verdict = run(exercise, wrong)
+    assert verdict.misconception == "the other sign, the second of your results"
+    assert verdict.sentence.startswith("The second of your results is right but for its sign")
+
+
+@functools.cache
+def wrong_on(cases):
+    """Right but for the sign on so many cases; the numbers of the others are right."""
+    seen = []
+
+    def function(log_w):
+        seen.append(1)
+        return -bound(log_w) if len(seen) <= cases else bound(log_w)
+
+    return function
+
+
+@pytest.mark.parametrize("cases", [1, 2, 5])
+def test_what_explains_some_cases_and_not_others_is_not_said(cases):
+    _, verdict = run(BOUND, wrong_on(cases))
+    assert not verdict.passed
+    assert verdict.misconception is None
+
+
+def test_numbers_that_are_not_finite_prove_nothing():
+    # The logarithm of the right result is NaN wherever that is negative.
+    _, verdict = run(BOUND, lambda log_w: bound(log_w) * float("nan"))
+    assert (verdict.kind, verdict.misconception) == ("not finite", None)
+
+
+SHAPES = [
+    (lambda w: bound(w)[:, None], "An axis of length 1 is left"),
+    (lambda w: bound(w.T), "3 is the length of K: it has a number for each of K, where one for"),
+    (lambda w: w, "The axis K (length 3) is still there"),
+    (lambda w: w.T, "The axis K (length 3) is still there"),
+    (lambda w: w.sum() * 0 + w.max(), "It has no axis B (length 2)"),
+]
+
+
+@pytest.mark.parametrize(("answer", "words"), SHAPES)
+def test_a_wrong_shape_is_explained_by_the_axes(answer, words):
+    _, verdict = run(BOUND, answer)
+    assert verdict.kind == "shape"
+    assert words in verdict.sentence
+
+
+def test_nothing_is_said_of_a_length_that_no_axis_has_alone():
+    _, verdict = run(BOUND, lambda w: torch.zeros(7, dtype=w.dtype))
+    assert verdict.sentence == "The result has shape (7,); it should have (2,)."
+
+
+def test_gradients_are_spoken_of_once_all_values_are_right():
+    """Where the first case has no spread, the mistake shows in its gradient alone."""
+    mean_of = dataclasses.replace(
+        BOUND, properties=(), cases=lambda draw: [*BOUND.cases(draw)][3:6]
+    )
+    _, verdict = run(mean_of, lambda log_w: log_w.mean(0))
+    assert verdict.kind != "gradient"
+    assert "gradient" not in verdict.sentence
+
+
+def test_a_gradient_that_is_no_number_is_not_called_detached():
+    def wrong(log_w):
+        largest = log_w.max(0).values
+        return bound(log_w) + 0 * (log_w - largest).abs().amin(0).sqrt()
+
+    _, verdict = run(BOUND, wrong)
+    assert verdict.kind == "gradient"
+    assert "is nan where it should be" in verdict.sentence
+    assert "detached" not in verdict.sentence
+
+
+def test_noise_of_its_own_is_noticed():
+    exercise = dataclasses.replace(BY_NAME["reparameterize"], misconceptions=())
+    right = RIGHT["reparameterize"][0]
+    _, verdict = run(exercise, lambda m, scale, noise: right(m, scale, torch.randn_like(noise)))
+    assert verdict.kind == "noise"
+    assert "draws random numbers of its own" in verdict.sentence
+
+
+def test_of_many_lines_of_an_error_one_is_quoted():
+    def wrong(log_w):
+        raise RuntimeError("sizes differ\n  at line 1\n  at line 2")
+
+    _, verdict = run(BOUND, wrong)
+    assert "raised RuntimeError: sizes differ at `raise" in verdict.sentence
