@@ -154,7 +154,7 @@ def _observe(function, case, seconds, wall=None):
     except TimeLimit as error:
         stopped = error
     except BaseException as error:
-        raised = _describe(error)
+        raised = _describe(error, case.args)
     return Observation(
         value=value,
         foreign=foreign,
@@ -218,17 +218,27 @@ def _gradients(result, leaves):
     return torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
 
 
-def _describe(error):
+def _describe(error, args):
     """Kind, message and the last line of the student's own code, without the error itself."""
-    line = ""
+    line, others = "", {*_OWN, *_files_of(args)}
     for frame in traceback.extract_tb(error.__traceback__):
-        if not is_library(frame.filename) and frame.filename not in _OWN and frame.line:
+        if not is_library(frame.filename) and frame.filename not in others and frame.line:
             line = frame.line.strip()[:LINE_LIMIT]
     try:
         message = str(error)
     except BaseException:
         message = "(its message could not be read)"
     return Raised(type(error).__name__[:NAME_LIMIT], message[:MESSAGE_LIMIT], line)
+
+
+def _files_of(args):
+    """Where the networks and functions come from that a case hands over."""
+    for arg in args:
+        if isinstance(arg, torch.nn.Module):
+            handed = [type(module).forward for module in arg.modules()]
+        else:
+            handed = [arg] if callable(arg) else []
+        yield from (f.__code__.co_filename for f in handed if hasattr(f, "__code__"))
 
 
 class _Printed(io.StringIO):

@@ -189,3 +189,14 @@ def test_of_many_lines_of_an_error_one_is_quoted():
 
     _, verdict = run(BOUND, wrong)
     assert "raised RuntimeError: sizes differ at `raise" in verdict.sentence
+
+
+def test_of_an_error_in_a_network_the_line_that_called_it_is_shown():
+    exercise = BY_NAME["maf_forward"]
+
+    def wrong(z, net):
+        return net(z[:, :-1])
+
+    _, verdict = run(exercise, wrong)
+    assert verdict.kind == "raised"
+    assert "at `return net(z[:, :-1])`" in verdict.sentence
