@@ -79,7 +79,7 @@ def _parser(name, add):
     parser.add_argument("--course", default=".", metavar="DIR", help="the course folder")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    release = commands.add_parser("release", help="make the students' versions from solutions/")
+    release = commands.add_parser("release", help="make the students' versions from the sources")
     release.add_argument("assignment", nargs="*", help="all of them if none is named")
     release.add_argument(
         "--check", action="store_true", help="change nothing; fail if one is stale"

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -111,16 +112,35 @@ class Marker:
 
 
 def exercises_of(source: Path) -> tuple:
-    """What the checks of an instructor's notebook ask; nothing if it has none."""
-    checks = _checks_of([nbformat.read(source, as_version=4)], b"")
-    return checks.exercises if checks else ()
+    """What the checks of an instructor's notebook ask; nothing if it has none.
+
+    Raises:
+        UserError: when they are in a module that cannot be imported.
+
+    """
+    notebooks = [nbformat.read(source, as_version=4)]
+    if checks := _checks_of(notebooks, b""):
+        return checks.exercises
+    for module in sorted(_modules_of_check(notebooks)):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(
+                f"{source} imports `check` from {module}, which cannot be imported here "
+                f"({error}): install its package, or put the folder that holds it on PYTHONPATH"
+            ) from error
+    return ()
+
+
+def _modules_of_check(notebooks):
+    nodes = [node for n in notebooks for cell in n.cells for node in ast.walk(parsed(cell))]
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {node.module for node in imports if "check" in [name.name for name in node.names]}
 
 
 def _checks_of(notebooks, secret):
     """The checks of notebooks; None if they import no `check`, so that torch is not imported."""
-    nodes = [node for n in notebooks for cell in n.cells for node in ast.walk(parsed(cell))]
-    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
-    modules = {node.module for node in imports if "check" in [name.name for name in node.names]}
+    modules = _modules_of_check(notebooks)
     if not modules:
         return None
     from nbjudge.checks import checks_of

@@ -3,6 +3,7 @@
 Nothing here knows the subject of the course.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class Exercise:
             gradients must exist and be finite.
         rtol: relative tolerance for each dtype. float64 stops at 1e-8 because torch's softplus is
             linear above 20, which is 2e-9 off.
+        terms: what the right answer is a sum of: name → its numbers on a case.
         picture: draws the verdict from `(case, value, expected value)` triples onto a matplotlib
             axis and returns a sentence that describes it.
         may_use: modules of the reference's own package whose code may run inside the student's
@@ -108,6 +110,13 @@ class Exercise:
     rtol: dict[torch.dtype, float] = field(
         default_factory=lambda: {torch.float64: 1e-8, torch.float32: 1e-4}
     )
+    terms: dict[str, Callable[[Case], torch.Tensor]] = field(default_factory=dict)
     picture: Callable | None = None
     may_use: tuple[str, ...] = ()
     time_limit: float = 10.0
+
+
+def exercises(package: str, *names: str) -> tuple[Exercise, ...]:
+    """The exercises of a topic, in order; each is the `page` of a module of that package."""
+    modules = [importlib.import_module(f"{package}.{name}") for name in names]
+    return tuple(module.page.exercise for module in modules)

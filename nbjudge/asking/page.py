@@ -31,7 +31,6 @@ made by `but`, a source that does is written here, and what is judged is that so
 """
 
 import ast
-import importlib
 import inspect
 import sys
 import types
@@ -45,12 +44,6 @@ from nbjudge.asking.draw import Draw
 from nbjudge.asking.exercise import Exercise, Misconception, Property
 from nbjudge.asking.statements import adds_to_one, is_fact
 from nbjudge.inside.case import Case
-
-
-def exercises(package: str, *names: str) -> tuple[Exercise, ...]:
-    """The exercises of a topic, in order; each is the `page` of a module of that package."""
-    modules = [importlib.import_module(f"{package}.{name}") for name in names]
-    return tuple(module.page.exercise for module in modules)
 
 
 class Page:
@@ -115,6 +108,7 @@ class Page:
             **{key: value for key, value in own.items() if value is not None},
         }
         self._cases = self._picture = None
+        self._terms: dict[str, Callable[[Case], torch.Tensor]] = {}
         self._properties: dict[str, Property] = {}
         # Name of a property → the arguments and facts that it speaks of.
         self._needs: dict[str, tuple[str, ...]] = {}
@@ -133,6 +127,7 @@ class Page:
             properties=tuple(self._properties.values()),
             misconceptions=tuple(self._misconceptions.values()),
             picture=self._picture,
+            terms=self._terms,
             **self._asked,
         )
 
@@ -251,6 +246,15 @@ class Page:
     def must_add_to_one(self, fact: str, sentence: str, **how: Any) -> None:
         """All entries of `exp(value + fact)` add to 1; see `statements.adds_to_one`."""
         self._require(f"adds to one with {fact}", sentence, adds_to_one(fact, **how), [fact])
+
+    def terms(self, of: dict[str, Callable[..., torch.Tensor]], /) -> None:
+        """What the right answer is a sum of: name → a function of arguments by name, as numbers."""
+        for name, function in of.items():
+            needs = list(inspect.signature(function).parameters)
+            self._positions(f"the term {name!r}", needs)
+            self._terms[name] = lambda case, function=function, needs=needs: function(
+                *map(self._known(case).get, needs)
+            )
 
     def _require(self, name, sentence, holds, needs):
         if name in self._properties:

@@ -138,7 +138,11 @@ def waiting_of(gradebook: Gradebook, assignment: str) -> dict[str, bool]:
         SubmittedAssignment.student_id, SubmittedAssignment.needs_manual_grade
     )
     rows = rows.join(SubmittedAssignment.assignment).join(SubmittedAssignment.notebooks)
-    return {student: needs for student, needs in rows.filter(Assignment.name == assignment)}
+    waiting = {}
+    # A row for each notebook, of which one may wait and another not.
+    for student, needs in rows.filter(Assignment.name == assignment):
+        waiting[student] = waiting.get(student, False) or needs
+    return waiting
 
 
 def finder(found: Iterable) -> Callable:

@@ -10,6 +10,7 @@ from nbjudge.judging.compare import agree
 from nbjudge.judging.findings import Finding
 from nbjudge.judging.generic import changes_of_arguments, changes_of_result
 from nbjudge.judging.sheet import Observed, Sheet
+from nbjudge.judging.terms import explain_by_terms
 
 # A small change is believed when it explains so many cases on which it changes anything.
 _EVIDENCE = 3
@@ -72,6 +73,8 @@ def _generic(sheet, pairs, finding):
     for change in (*of_result, *changes_of_arguments(exercise, at.case, at.right)):
         if explains(change.predict):
             return Explanation(change.name, change.sentence)
+    if exercise.terms and (found := explain_by_terms(exercise.terms, sheet.compared(pairs))):
+        return Explanation(*found)
     for m, change in itertools.product(exercise.misconceptions, of_result):
         if explains(lambda case, _, m=m, c=change: c.predict(case, sheet.wrong(m, case))):
             said = f"Two mistakes at once: {m.name}, and {change.name}: {{got}} for {{expected}}."

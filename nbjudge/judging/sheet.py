@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nbjudge.asking.exercise import Exercise, Misconception
+from nbjudge.errors import UserError
 from nbjudge.inside.case import Case
 from nbjudge.inside.observe import Observation, observe
 from nbjudge.judging.compare import Compared
@@ -31,9 +32,20 @@ class Sheet:
     _wrong: dict[tuple[Misconception, Case], Observation] = field(default_factory=dict, init=False)
 
     def right(self, case: Case) -> Observation:
-        """What the reference gives on a case."""
+        """What the reference gives on a case.
+
+        Raises:
+            UserError: when it raises something, which is its author's to mend.
+
+        """
         if case not in self._right:
             self._right[case] = observe(self.exercise.reference, case)
+        if raised := self._right[case].raised:
+            where = f" at `{raised.line}`" if raised.line else ""
+            raise UserError(
+                f"the right answer of {self.exercise.name} raised {raised.kind}: {raised.message}"
+                f"{where}, on the case {case.name!r}. That is the course's to mend."
+            )
         return self._right[case]
 
     def wrong(self, misconception: Misconception, case: Case) -> Observation:

@@ -12,8 +12,10 @@ from pathlib import Path
 from jupyter_client.provisioning import KernelProvisionerBase
 from traitlets import Bool, Dict, Unicode
 
-from nbjudge.running.sandbox import LIMITS
+from nbjudge.running.sandbox import LIMITS, SandboxError
 
+# A kernel is forked in a moment, but the first waits for what all of them share to be imported.
+ANSWER_SECONDS = 300
 # The sockets of a kernel, in the order of their numbers; for the heartbeat there is none.
 _SOCKETS = ("shell", "iopub", "stdin", "control", "hb")
 
@@ -70,7 +72,7 @@ class SandboxProvisioner(KernelProvisionerBase):
             "limits": self.limits,
         }
         self._client = socket.socket(socket.AF_UNIX)
-        self._client.settimeout(30)
+        self._client.settimeout(ANSWER_SECONDS)
         self._client.connect(str(Path(self.folder) / "kernels" / "zygote"))
         self._client.sendall(json.dumps(request).encode() + b"\n")
         self._heard, self.pid, self.used, self.why, self._exit = b"", None, 0.0, "", None
@@ -94,7 +96,13 @@ class SandboxProvisioner(KernelProvisionerBase):
 
     def _listen(self):
         """Take in what the zygote says next: any number of lines, and a part of one."""
-        said = self._client.recv(65536)
+        try:
+            said = self._client.recv(65536)
+        except TimeoutError:
+            raise SandboxError(
+                f"the sandbox did not answer within {ANSWER_SECONDS} seconds: the machine may be "
+                "too busy; run the command again"
+            ) from None
         if not said:
             self._exit = 1
         *lines, self._heard = (self._heard + said).split(b"\n")

@@ -20,11 +20,10 @@ def environment(tmp_path):
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m nbjudge.cli "$@"\n')
     command.chmod(0o755)
     path = [command.parent, os.path.dirname(sys.executable), os.environ["PATH"]]
-    # A package in the course folder is installed too.
-    packages = [ROOT, tmp_path / "course", os.environ.get("PYTHONPATH", "")]
     return os.environ | {
         "PATH": os.pathsep.join(map(str, path)),
-        "PYTHONPATH": os.pathsep.join(map(str, packages)),
+        # In place of an installation, which the blocks replace by a folder of their own.
+        "PYTHONPATH": str(ROOT),
     }
 
 

@@ -124,3 +124,16 @@ def test_every_student_gets_a_page_for_each_notebook(graded):
     assert {(page.parent.parent.name, page.stem) for page in pages} == {
         (student, name) for student, s in SUBMISSIONS.items() for name in s.notebooks
     }
+
+
+def test_a_second_run_says_the_same_of_everybody_and_feedback_says_who_waits(graded):
+    """Of two notebooks one may wait for a person and the other not."""
+    folder, said = graded
+    # They are printed as they end.
+    lines = sorted(line for line in said.splitlines() if "needs a manual grade" in line)
+    assert len(lines) >= 2
+    again = run(folder, "nbjudge.cli", "grade", ASSIGNMENT, *NO_SANDBOX)
+    assert sorted(line for line in again.splitlines() if "needs a manual grade" in line) == lines
+    students = [line.split()[0] for line in lines]
+    told = run(folder, "nbjudge.cli", "feedback", ASSIGNMENT)
+    assert all(student in told for student in students)

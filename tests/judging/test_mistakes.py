@@ -8,7 +8,11 @@ import pytest
 import torch
 from conftest import EXERCISES, RIGHT
 
+from nbjudge.asking.task import make_task
 from nbjudge.check import run
+from nbjudge.errors import UserError
+from nbjudge.judging.sheet import Sheet
+from nbjudge.judging.terms import coefficients
 
 BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
 BOUND = dataclasses.replace(BY_NAME["iwae_bound"], misconceptions=())
@@ -200,3 +204,60 @@ def test_of_an_error_in_a_network_the_line_that_called_it_is_shown():
     _, verdict = run(exercise, wrong)
     assert verdict.kind == "raised"
     assert "at `return net(z[:, :-1])`" in verdict.sentence
+
+
+def test_a_right_answer_that_raises_is_not_taken_for_the_students():
+    def reference(log_w):
+        return log_w.nothing()
+
+    broken = dataclasses.replace(BOUND, reference=reference, properties=())
+    with pytest.raises(UserError, match="the right answer of iwae_bound raised AttributeError"):
+        # Not one of this file, which would be borrowed from beside the reference.
+        run(broken, RIGHT["iwae_bound"][0])
+
+
+TERMS = [exercise for exercise in EXERCISES if exercise.terms]
+
+
+@pytest.mark.parametrize("exercise", TERMS, ids=lambda e: e.name)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_terms_of_a_page_add_up_to_the_right_answer_in_one_way(exercise, seed):
+    """In each dtype: else nothing could be said of a student's coefficients."""
+    sheet, task = Sheet(exercise), make_task(exercise, seed)
+    for dtype in exercise.rtol:
+        cases = [case for case in task.cases if case.facts["dtype"] == dtype]
+        compared = list(sheet.compared([(case, sheet.right(case)) for case in cases]))
+        found = coefficients(exercise.terms, compared)
+        assert found is not None, dtype
+        assert all(got == due for got, due in found.values())
+
+
+def without_records(name):
+    return dataclasses.replace(BY_NAME[name], misconceptions=())
+
+
+def test_a_term_with_another_coefficient_is_named():
+    def wrong(mean, log_var):
+        return 0.5 * (mean**2 + log_var.exp() - 1).sum(1) - log_var.sum(1)
+
+    _, verdict = run(without_records("gaussian_kl"), wrong)
+    assert verdict.misconception == "Σ log σ² with −1 for −½"
+    assert "but for one term: `Σ log σ²` enters with −1 where −½ is due" in verdict.sentence
+
+
+def test_terms_that_are_missing_or_of_the_other_sign_are_named():
+    def wrong(log_px, log_pz1, log_pz2, log_qz1, log_qz2):
+        return log_px + log_pz1 + log_qz1 - log_qz2
+
+    _, verdict = run(without_records("hierarchical_elbo"), wrong)
+    assert verdict.misconception == "log p(z₂) with 0 for 1 and log q(z₁) with 1 for −1"
+    assert "`log p(z₂)` is missing, and `log q(z₁)` is added where it should be" in verdict.sentence
+
+
+def test_what_is_no_simple_combination_of_the_terms_is_not_explained():
+    def wrong(mean, log_var):
+        return 0.5 * (mean**2 + log_var.exp() - 1 - 1.37 * log_var).sum(1)
+
+    _, verdict = run(without_records("gaussian_kl"), wrong)
+    assert not verdict.passed
+    assert verdict.misconception is None

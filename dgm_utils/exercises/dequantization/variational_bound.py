@@ -37,6 +37,13 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "the mean of log p(x + u)": lambda log_prob, x, u: log_prob(x + u).mean(0),
+        "the mean of log q": lambda log_q: log_q.mean(0),
+    }
+)
+
 
 @page.cases
 def _(draw):

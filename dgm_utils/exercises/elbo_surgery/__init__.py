@@ -1,7 +1,7 @@
 """The assignment `elbo_surgery`: its exercises in the order they are asked, and `check`."""
 
 from dgm_utils.exercises import EDITION
-from nbjudge.asking.page import exercises
+from nbjudge.asking.exercise import exercises
 from nbjudge.check import Checker
 
 EXERCISES = exercises(

@@ -27,6 +27,16 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "the mean of log q(z)": lambda z, mean, log_var: elbo_surgery.log_aggregated_posterior(
+            z, mean, log_var
+        ).mean(),
+        "the mean of Σ z²": lambda z: z.square().sum(1).mean(),
+        "L log 2π": lambda z: z.new_tensor(z.shape[1] * math.log(2 * math.pi)),
+    }
+)
+
 
 @page.cases
 def _(draw):

@@ -35,6 +35,16 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "Σ (z − μ)²/σ²": lambda z, mean, log_var: (
+            (z[:, None].double() - mean) ** 2 / log_var.double().exp()
+        ).sum(-1),
+        "Σ log σ²": lambda log_var: log_var.double().sum(-1),
+        "L log 2π": lambda z: z.new_tensor(z.shape[1] * math.log(2 * math.pi)),
+    }
+)
+
 
 @page.cases
 def _(draw):

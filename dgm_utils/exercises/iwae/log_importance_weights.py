@@ -30,6 +30,16 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "log p(x|z)": lambda x, logits: (x * logits - F.softplus(logits)).sum(-1),
+        "Σ z²": lambda z: z.square().sum(-1),
+        "Σ (z − μ)²/σ²": lambda z, mean, log_var: ((z - mean) ** 2 / log_var.exp()).sum(-1),
+        "Σ log σ²": lambda log_var: log_var.sum(-1),
+        "L log 2π": lambda z: z.new_tensor(z.shape[-1] * math.log(2 * math.pi)),
+    }
+)
+
 
 @page.cases
 def _(draw):

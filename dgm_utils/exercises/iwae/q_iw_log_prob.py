@@ -28,6 +28,17 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "log w(z)": lambda log_w_first: log_w_first,
+        "log q(z)": lambda log_q_first: log_q_first,
+        "log Σ w": lambda log_w_first, log_w_rest: torch.logsumexp(
+            torch.cat([log_w_first[None], log_w_rest]), 0
+        ),
+        "log K": lambda log_w_rest: log_w_rest.new_tensor(math.log(len(log_w_rest) + 1)),
+    }
+)
+
 
 @page.cases
 def _(draw):

@@ -28,6 +28,13 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "Σ x·a": lambda x, logits: (x * logits).sum(-1),
+        "Σ log(1 + eᵃ)": lambda logits: F.softplus(logits).sum(-1),
+    }
+)
+
 
 @page.cases
 def _(draw):

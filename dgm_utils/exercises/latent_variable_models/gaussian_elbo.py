@@ -28,6 +28,16 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "log p(x|z)": lambda x, logits: (x * logits - F.softplus(logits)).sum(-1),
+        "Σ μ²": lambda mean: mean.square().sum(-1),
+        "Σ σ²": lambda log_var: log_var.double().exp().sum(-1),
+        "Σ log σ²": lambda log_var: log_var.sum(-1),
+        "L": lambda mean: mean.new_tensor(float(mean.shape[1])),
+    }
+)
+
 
 @page.cases
 def _(draw):

@@ -23,6 +23,13 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "μ": lambda mean: mean,
+        "L ε": lambda scale_tril, noise: torch.einsum("bij,bj->bi", scale_tril, noise),
+    }
+)
+
 
 @page.cases
 def _(draw):

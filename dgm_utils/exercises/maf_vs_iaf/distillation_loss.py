@@ -24,6 +24,16 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "the mean of log p(z)": lambda z, base_log_prob: base_log_prob(z).mean(),
+        "the mean of log |det|": lambda z, student_generate: student_generate(z)[1].mean(),
+        "the mean of the teacher's log p(x)": lambda z, student_generate, teacher_log_prob: (
+            teacher_log_prob(student_generate(z)[0]).mean()
+        ),
+    }
+)
+
 
 @page.cases
 def _(draw):

@@ -26,6 +26,16 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "log p(z)": lambda z, base_log_prob: base_log_prob(z),
+        "log |det|": lambda z, generate: generate(z)[1],
+        "the target's log p(x)": lambda z, generate, target_log_prob: target_log_prob(
+            generate(z)[0]
+        ),
+    }
+)
+
 
 @page.cases
 def _(draw):

@@ -20,6 +20,14 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "log p(x, z)": lambda log_joint: log_joint,
+        "log q₀": lambda log_q0: log_q0,
+        "Σ log |det|": lambda log_dets: sum(log_dets),
+    }
+)
+
 
 @page.cases
 def _(draw):

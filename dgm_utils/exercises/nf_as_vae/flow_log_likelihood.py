@@ -34,6 +34,13 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "log p(z)": lambda x, forward, base_log_prob: base_log_prob(forward(x)[0]),
+        "log |det|": lambda x, forward: forward(x)[1],
+    }
+)
+
 
 @page.cases
 def _(draw):

@@ -27,6 +27,16 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "Σ (x − f⁻¹(z))²/σ²": lambda x, z, inverse, sigma: (
+            ((x - inverse(z)) ** 2).sum(1) / sigma**2
+        ),
+        "D log σ": lambda x, sigma: x.new_tensor(x.shape[1] * math.log(sigma)),
+        "D log 2π": lambda x: x.new_tensor(x.shape[1] * math.log(2 * math.pi)),
+    }
+)
+
 
 @page.cases
 def _(draw):

@@ -22,6 +22,16 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "log p(x)": lambda log_px: log_px,
+        "log p(z₁)": lambda log_pz1: log_pz1,
+        "log p(z₂)": lambda log_pz2: log_pz2,
+        "log q(z₁)": lambda log_qz1: log_qz1,
+        "log q(z₂)": lambda log_qz2: log_qz2,
+    }
+)
+
 
 @page.cases
 def _(draw):

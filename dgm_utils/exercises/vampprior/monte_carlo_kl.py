@@ -22,6 +22,13 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "the mean of log q": lambda log_q: log_q.mean(0),
+        "the mean of log p": lambda log_p: log_p.mean(0),
+    }
+)
+
 
 @page.cases
 def _(draw):
