@@ -86,7 +86,8 @@ class Exercise:
             gradients must exist and be finite.
         rtol: relative tolerance for each dtype. float64 stops at 1e-8 because torch's softplus is
             linear above 20, which is 2e-9 off.
-        terms: what the right answer is a sum of: name → its numbers on a case.
+        terms: what the right answer is a sum of, in one way or several, the coarsest first: name →
+            its numbers on a case.
         picture: draws the verdict from `(case, value, expected value)` triples onto a matplotlib
             axis and returns a sentence that describes it.
         may_use: modules of the reference's own package whose code may run inside the student's
@@ -110,7 +111,7 @@ class Exercise:
     rtol: dict[torch.dtype, float] = field(
         default_factory=lambda: {torch.float64: 1e-8, torch.float32: 1e-4}
     )
-    terms: dict[str, Callable[[Case], torch.Tensor]] = field(default_factory=dict)
+    terms: tuple[dict[str, Callable[[Case], torch.Tensor]], ...] = ()
     picture: Callable | None = None
     may_use: tuple[str, ...] = ()
     time_limit: float = 10.0

@@ -60,16 +60,14 @@ class Page:
             `"B D, K B D, _ -> K B"`. The same letter means the same size; `...` in front stands for
             any axes, `()` for a single number, `_` for what is no tensor. Several tensors of a
             result are separated by commas too.
-        wrt: names of the arguments whose gradients are compared, unless a case says otherwise. A
-            list counts with all its tensors, a module with all its parameters.
+        wrt: names of the arguments whose gradients are compared, unless a case says otherwise.
         compare: see `Exercise`, as for the rest.
         rtol: its own, if the exercise needs one.
         may_use: modules, such as the one with the networks that cases hand over.
         time_limit: in seconds, if it is another one.
 
     Raises:
-        ValueError: here and in all that follows, for what does not fit together; it says what came
-            and what is expected.
+        ValueError: here and below, for what does not fit: what came, and what is expected.
 
     """
 
@@ -108,7 +106,7 @@ class Page:
             **{key: value for key, value in own.items() if value is not None},
         }
         self._cases = self._picture = None
-        self._terms: dict[str, Callable[[Case], torch.Tensor]] = {}
+        self._terms: list[dict[str, Callable[[Case], torch.Tensor]]] = []
         self._properties: dict[str, Property] = {}
         # Name of a property → the arguments and facts that it speaks of.
         self._needs: dict[str, tuple[str, ...]] = {}
@@ -127,7 +125,7 @@ class Page:
             properties=tuple(self._properties.values()),
             misconceptions=tuple(self._misconceptions.values()),
             picture=self._picture,
-            terms=self._terms,
+            terms=tuple(self._terms),
             **self._asked,
         )
 
@@ -248,13 +246,15 @@ class Page:
         self._require(f"adds to one with {fact}", sentence, adds_to_one(fact, **how), [fact])
 
     def terms(self, of: dict[str, Callable[..., torch.Tensor]], /) -> None:
-        """What the right answer is a sum of: name → a function of arguments by name, as numbers."""
+        """What the right answer is a sum of: name → numbers, a function of arguments by name."""
+        found = {}
         for name, function in of.items():
             needs = list(inspect.signature(function).parameters)
             self._positions(f"the term {name!r}", needs)
-            self._terms[name] = lambda case, function=function, needs=needs: function(
+            found[name] = lambda case, function=function, needs=needs: function(
                 *map(self._known(case).get, needs)
             )
+        self._terms.append(found)
 
     def _require(self, name, sentence, holds, needs):
         if name in self._properties:

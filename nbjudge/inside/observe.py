@@ -167,7 +167,7 @@ def _observe(function, case, seconds, wall=None):
         code=recorder.code(),
         files=recorder.files(),
         printed=printed.getvalue(),
-        drew=not torch.equal(generator, torch.get_rng_state()),
+        drew=_has_moved(generator),
         passes=passes,
         largest=largest.numel,
     )
@@ -186,6 +186,15 @@ def _copy(leaf):
     if isinstance(leaf, (list, tuple)):
         return like(leaf, [_copy(item) for item in leaf])
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _has_moved(state):
+    """Whether numbers were drawn from torch's generator since it was in this state."""
+    try:
+        return not torch.equal(state, torch.get_rng_state())
+    except Exception:
+        # The function has left a mode behind that turns the answer into something else.
+        return False
 
 
 def _changed(args, leaves, versions):

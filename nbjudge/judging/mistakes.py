@@ -73,8 +73,9 @@ def _generic(sheet, pairs, finding):
     for change in (*of_result, *changes_of_arguments(exercise, at.case, at.right)):
         if explains(change.predict):
             return Explanation(change.name, change.sentence)
-    if exercise.terms and (found := explain_by_terms(exercise.terms, sheet.compared(pairs))):
-        return Explanation(*found)
+    for terms in exercise.terms:
+        if found := explain_by_terms(terms, sheet.compared(pairs)):
+            return Explanation(*found)
     for m, change in itertools.product(exercise.misconceptions, of_result):
         if explains(lambda case, _, m=m, c=change: c.predict(case, sheet.wrong(m, case))):
             said = f"Two mistakes at once: {m.name}, and {change.name}: {{got}} for {{expected}}."

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from dgm_utils import iwae
 from dgm_utils.exercises.iwae._shared import SINGLE
+from dgm_utils.models.densities import gaussian_log_prob, standard_normal_log_prob
 from nbjudge.asking.page import Page
 
 page = Page(
@@ -30,6 +31,13 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "log p(x|z)": lambda x, logits: (x * logits - F.softplus(logits)).sum(-1),
+        "log p(z)": standard_normal_log_prob,
+        "log q(z|x)": lambda z, mean, log_var: gaussian_log_prob(z, mean, log_var),
+    }
+)
 page.terms(
     {
         "log p(x|z)": lambda x, logits: (x * logits - F.softplus(logits)).sum(-1),

@@ -31,6 +31,12 @@ page = Page(
 page.terms(
     {
         "log p(x|z)": lambda x, logits: (x * logits - F.softplus(logits)).sum(-1),
+        "the KL": latent_variable_models.gaussian_kl,
+    }
+)
+page.terms(
+    {
+        "log p(x|z)": lambda x, logits: (x * logits - F.softplus(logits)).sum(-1),
         "Σ μ²": lambda mean: mean.square().sum(-1),
         "Σ σ²": lambda log_var: log_var.double().exp().sum(-1),
         "Σ log σ²": lambda log_var: log_var.sum(-1),

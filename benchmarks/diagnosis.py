@@ -1,0 +1,112 @@
+"""How often a wrong answer is explained that is on no record.
+
+    python -m benchmarks.diagnosis                 # all exercises, and writes diagnosis.md
+    python -m benchmarks.diagnosis --topic iwae    # one topic, with every sentence; writes nothing
+
+Each wrong answer on record is struck from it in turn and then handed in. What is said of it comes
+from the other records, from small changes of the right answer, from its terms, or from what needs
+no number, such as a shape or a gradient that is missing. `train_vampprior` is left out: its
+reference trains for too long to be tried with changes.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from nbjudge.asking.task import make_task
+from nbjudge.judging.judge import judge
+from nbjudge.judging.sheet import Sheet
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORT = ROOT / "benchmarks" / "diagnosis.md"
+TOPICS = sorted(path.stem for path in (ROOT / "dgm_utils" / "exercises").glob("[a-z]*"))
+# What is said of these is only that a number is another one, or that a statement does not hold.
+BARE = ("value", "property", "gradient")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Without(Sheet):
+    """A sheet with one wrong answer less, which reads what the whole one has observed.
+
+    Args:
+        whole: the sheet.
+
+    """
+
+    whole: Sheet
+
+    def right(self, case):
+        """What the reference gives on a case."""
+        return self.whole.right(case)
+
+    def wrong(self, misconception, case):
+        """What a wrong answer on record gives on a case."""
+        return self.whole.wrong(misconception, case)
+
+
+def verdicts(exercise):
+    """(Name, verdict) of each wrong answer on record, judged as if it were not."""
+    sheet, task = Sheet(exercise), make_task(exercise)
+    for struck in exercise.misconceptions:
+        observed = [(case, _as_typed(sheet.wrong(struck, case))) for case in task.cases]
+        others = tuple(m for m in exercise.misconceptions if m is not struck)
+        without = dataclasses.replace(exercise, misconceptions=others)
+        yield struck.name, judge(_Without(without, sheet), observed)
+
+
+def _as_typed(seen):
+    """An observation of code that stands in a notebook, and not beside the reference."""
+    return dataclasses.replace(seen, code=frozenset(), files=frozenset())
+
+
+def row(name: str, kinds: Counter) -> str:
+    """A row of the table."""
+    total = kinds.total()
+    named, bare = kinds["misconception"], sum(kinds[kind] for kind in BARE)
+    return f"| {name} | {total} | {named} | {total - named - bare} | {bare} |"
+
+
+def main() -> None:
+    """Strike, judge, print, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--topic", choices=TOPICS, help="this one only, with every sentence")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = [
+        "# Wrong answers that are on no record",
+        "",
+        "`python -m benchmarks.diagnosis`: each wrong answer on record, struck from it and handed",
+        "in. *Named*: a mistake is named that agrees on every case. *Said otherwise*: a shape, a",
+        "type, a gradient that is missing, a step that over- or underflows. *Bare*: a number or a",
+        "statement alone.",
+        "",
+        "| exercise | struck | named | said otherwise | bare |",
+        "|---|---|---|---|---|",
+    ]
+    every = Counter()
+    for topic in [options.topic] if options.topic else TOPICS:
+        for exercise in importlib.import_module(f"dgm_utils.exercises.{topic}").EXERCISES:
+            if exercise.name == "train_vampprior":
+                continue
+            kinds = Counter()
+            for name, verdict in verdicts(exercise):
+                kinds[verdict.kind] += 1
+                if options.topic:
+                    print(f"{exercise.name}, {name}: {verdict.kind}. {verdict.sentence}")
+            every += kinds
+            lines.append(row(f"`{exercise.name}`", kinds))
+            print(lines[-1], flush=True)
+    lines.append(row("**all**", every))
+    print(lines[-1])
+    if not options.topic:
+        REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main()
