@@ -44,6 +44,9 @@ class Checker:
         may_import: modules of the course that the notebook may import while it is graded.
         edition: of the course's package, which `made_with` compares with.
 
+    Raises:
+        ValueError: when two exercises have one name, by which a check tells them apart.
+
     """
 
     def __init__(
@@ -53,7 +56,11 @@ class Checker:
         edition: Edition | None = None,
     ):
         self._edition = edition
-        self.exercises = {exercise.name: exercise for exercise in exercises}
+        self.exercises: dict[str, Exercise] = {}
+        for exercise in exercises:
+            if exercise.name in self.exercises:
+                raise ValueError(f"two exercises are called {exercise.name!r}: rename one of them")
+            self.exercises[exercise.name] = exercise
         self.may_import = tuple(may_import)
         self._passed: dict[str, Callable] = {}
         if _in_notebook():

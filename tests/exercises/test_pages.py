@@ -5,12 +5,12 @@ import inspect
 
 import pytest
 import torch
-from conftest import EXERCISES_OF, TOPICS
+from conftest import EXERCISES, EXERCISES_OF, TOPICS
 
 from nbjudge.asking.draw import Draw
 from nbjudge.asking.page import Page
 from nbjudge.asking.task import make_task
-from nbjudge.check import run
+from nbjudge.check import Checker, run
 from nbjudge.demo import source_as
 from nbjudge.inside.observe import observe
 from nbjudge.inside.tensors import tensors
@@ -233,3 +233,8 @@ def test_a_page_without_cases_is_refused():
     page = Page(scaled, "", points=1, minutes=1, difficulty=1, hints=("", "", ""))
     with pytest.raises(ValueError, match=r"no cases: write .* under `@page.cases`"):
         _ = page.exercise
+
+
+def test_two_exercises_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=f"two exercises are called '{EXERCISES[0].name}'"):
+        Checker([EXERCISES[0], EXERCISES[1], EXERCISES[0]])
