@@ -60,14 +60,14 @@ def changes_of_result(exercise: Exercise, case: Case, right: Observation) -> Ite
 
 
 def changes_of_arguments(exercise: Exercise, case: Case, right: Observation) -> Iterator[Generic]:
-    """For which other arguments the result may be the right one; args as above."""
+    """For which other arguments the result may be the right one; takes what the other takes."""
     if right.seconds > _QUICK:
         return
     letters = {name: axes for name, axes in exercise.axes.items() if name != "return"}
     numeric = [
         (i, name)
         for i, (name, arg) in enumerate(zip(letters, case.args, strict=False))
-        if isinstance(arg, torch.Tensor) and arg.is_floating_point()
+        if isinstance(arg, torch.Tensor) and arg.is_floating_point() and arg.numel()
     ]
     for i, name in numeric:
         for j, other in numeric:
@@ -136,7 +136,7 @@ def _along_axes(exercise, right):
     """What may have happened along an axis of the result."""
     axes = max((t.ndim for t in tensors(right.value)), default=0)
     letters = axes_of_result(exercise, 0)
-    for axis in range(axes):
+    for axis in range(min(axes, len(_ORDINALS))):
         named = letters and axis < len(letters) and isinstance(right.value, torch.Tensor)
         where = f"the axis {letters[axis]}" if named else f"the {_ORDINALS[axis]} axis"
 
@@ -204,7 +204,7 @@ def _lacks(value):
 
 def _each(value, change, case):
     """A value with its tensors changed; `_NOTHING` where one of them cannot be."""
-    if isinstance(value, torch.Tensor) and value.is_floating_point():
+    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
         changed = change(value, case)
         return _NOTHING if changed is None else changed
     if isinstance(value, (list, tuple)) and value:

@@ -11,6 +11,9 @@ from conftest import EXERCISES, RIGHT
 from nbjudge.asking.task import make_task
 from nbjudge.check import run
 from nbjudge.errors import UserError
+from nbjudge.inside.case import Case
+from nbjudge.inside.observe import Observation
+from nbjudge.judging.generic import changes_of_result
 from nbjudge.judging.sheet import Sheet
 from nbjudge.judging.terms import coefficients
 
@@ -262,3 +265,14 @@ def test_what_is_no_simple_combination_of_the_terms_is_not_explained():
     _, verdict = run(without_records("gaussian_kl"), wrong)
     assert not verdict.passed
     assert verdict.misconception is None
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(1, 2, 1, 2, 1, 2, 1), torch.zeros(0, 3), torch.ones(())]
+)
+def test_results_of_any_size_can_be_changed(value):
+    case = Case("", (value,))
+    exercise = dataclasses.replace(BOUND, axes={})
+    right = Observation(value=value)
+    for change in changes_of_result(exercise, case, right):
+        change.predict(case, right)
