@@ -33,12 +33,14 @@ class Generic:
         sentence: what the student reads; `{got}` and `{expected}` become numbers.
         predict: a case and what some answer gives there → what it gives with the change; None
             where the change means nothing.
+        whole: whether it is of all of the result, not of one of its parts.
 
     """
 
     name: str
     sentence: str
     predict: Callable[[Case, Observation], Observation | None]
+    whole: bool = True
 
 
 def changes_of_result(exercise: Exercise, case: Case, right: Observation) -> Iterator[Generic]:
@@ -56,7 +58,8 @@ def changes_of_result(exercise: Exercise, case: Case, right: Observation) -> Ite
         for name, said, change in changes:
             predict = functools.partial(_predict, change, part)
             sentence = f"{subject[:1].upper()}{subject[1:]} {said}{_NUMBERS}"
-            yield Generic(name if part is None else f"{name}, {subject}", sentence, predict)
+            whole = part is None
+            yield Generic(name if whole else f"{name}, {subject}", sentence, predict, whole)
 
 
 def changes_of_arguments(exercise: Exercise, case: Case, right: Observation) -> Iterator[Generic]:

@@ -76,7 +76,9 @@ def _generic(sheet, pairs, finding):
     for terms in exercise.terms:
         if found := explain_by_terms(terms, sheet.compared(pairs)):
             return Explanation(*found)
-    for m, change in itertools.product(exercise.misconceptions, of_result):
+    # Of a part of several results, two mistakes at once are too many to look for.
+    whole = [change for change in of_result if change.whole]
+    for m, change in itertools.product(exercise.misconceptions, whole):
         if explains(lambda case, _, m=m, c=change: c.predict(case, sheet.wrong(m, case))):
             said = f"Two mistakes at once: {m.name}, and {change.name}: {{got}} for {{expected}}."
             return Explanation(f"{m.name}; {change.name}", said)
