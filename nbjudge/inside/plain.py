@@ -37,6 +37,8 @@ class _Parts:
     def copy(self, value, depth=0):
         """A plain copy; None for what cannot be copied, of which `foreign` then has the name."""
         self._left -= 1
+        if isinstance(value, torch.Tensor) and value.layout != torch.strided:
+            return self._refuse("sparse tensor")
         if isinstance(value, torch.Tensor):
             kept = value.detach()
             return kept.clone() if kept.nbytes <= TENSOR_LIMIT else kept.to("meta")

@@ -34,11 +34,9 @@ import ipykernel.ipkernel
 # Imported here, once, for all the kernels to come.
 import matplotlib.pyplot
 import matplotlib_inline.backend_inline
-from ipykernel.kernelapp import IPKernelApp
-from traitlets import Dict
-from traitlets.config import Config
 
 from nbjudge.inside import jail
+from nbjudge.inside.kernel import start_kernel
 from nbjudge.inside.watch import Process, Usage, Watch
 
 # The debugger takes longer to import than all else a kernel is made of, and nobody debugs here.
@@ -200,7 +198,7 @@ class Zygote:
         except BaseException:
             traceback.print_exc()
         finally:
-            # Python's own: see `outlive`.
+            # Python's own: see `kernel`.
             _exit(1)
 
     def _close_all(self):
@@ -290,77 +288,6 @@ def _shut_in(folder, limits, inherited):
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-
-
-class _App(IPKernelApp):
-    """Jupyter's kernel, which is told what it would look for on a command line and in a file.
-
-    For a command line's parser it would list all its options. Nobody listens to its heartbeat: a
-    client hears of its end from the zygote.
-    """
-
-    connection = Dict()
-
-    def parse_command_line(self, argv=None):
-        """There is none."""
-
-    def init_connection_file(self):
-        """There is none."""
-        self.load_connection_info(self.connection)
-
-    def write_connection_file(self, **kwargs):
-        """Nobody would read it."""
-
-    def init_heartbeat(self):
-        """It has none."""
-
-    def init_code(self):
-        """There is none to run; what IPython has put into the namespace is not the student's."""
-        self.shell.user_ns_hidden.update(self.shell.user_ns)
-
-
-def start_kernel(connection: dict, home: str, parent: int = 0) -> None:
-    """Run an IPython kernel in this process until it is told to stop.
-
-    Args:
-        connection: what Jupyter's connection file holds, the sockets in the working directory.
-        home: the working directory of the notebook.
-        parent: process with which the kernel ends, if nothing else sees to that.
-
-    """
-    app = _App.instance(
-        connection=connection,
-        parent_handle=parent,
-        capture_fd_output=False,
-        no_stdout=True,
-        no_stderr=True,
-        config=Config(HistoryManager={"enabled": False}),
-    )
-    app.initialize()
-    # Who types exit() wants to leave, not to lose what the cells below are worth.
-    app.shell.ask_exit = lambda: None
-    app.shell.unobserve_all("exit_now")
-    # The sockets are there, and nothing of the student's runs yet. In a jail there is no way back:
-    # connections work, but no file can be left beside them.
-    os.chdir(home)
-    if not parent:
-        outlive()
-    app.start()
-
-
-def outlive() -> None:
-    """Make of `os._exit` and `os.abort` what `sys.exit` is, but not in children of this process.
-
-    In a thread they would end the kernel while some other cell runs, sooner on a busy machine.
-    """
-    kernel, leave = os.getpid(), os._exit
-
-    def leave_the_cell(status=1):
-        if os.getpid() != kernel:
-            leave(status)
-        raise SystemExit(status)
-
-    os._exit = os.abort = leave_the_cell
 
 
 def _prepare_torch():

@@ -8,6 +8,10 @@ from nbformat import NotebookNode
 # How IPython ends the message of a syntax error: a file that nobody has, and the line.
 _PLACE = re.compile(r" \([^()]*, line (\d+)\)$")
 _MODULE = re.compile(r"No module named '([\w.]+)'|cannot import name .* from '([\w.]+)'")
+# What makes another thing of the name that a check is called by.
+_HIDES = re.compile(
+    r"^[ \t]*(?:def check\b.*|check *=(?!=).*|del check\b|%reset\b.*)", re.MULTILINE
+)
 _LONGEST = 200
 
 
@@ -20,12 +24,20 @@ def cause_of(cells: list[NotebookNode], check: NotebookNode, beside: Collection[
         beside: names of the files that were handed in beside the notebook.
 
     Returns:
-        A sentence or two: the error of the cell that holds the answer; or, where the check misses a
-        name, the first error of any cell before it; empty if there is none.
+        A sentence or two: the line that took `check` away; or the error of the cell that holds the
+        answer; or, where the check misses a name, the first error of any cell before it; empty if
+        there is none.
 
     """
     before = cells[: next(i for i, cell in enumerate(cells) if cell is check)]
     before = [cell for cell in before if cell.cell_type == "code"]
+    for cell in before:
+        locked = cell.metadata.get("nbgrader", {}).get("locked")
+        if not locked and (found := _HIDES.search(cell.source)):
+            return (
+                f"The course's `check` was taken away by a cell of yours, at `{found[0].strip()}`: "
+                "leave that name to the course, and run it again."
+            )
     answers = [cell for cell in before if cell.metadata.get("nbgrader", {}).get("solution")]
     if answers and (error := _error(answers[-1])):
         return _said("The cell of your answer", answers[-1], error, beside)

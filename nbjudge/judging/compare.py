@@ -180,7 +180,7 @@ def _within(got, want, tolerance):
 
 
 def _alike(a, b, rtol, is_close):
-    if a.shape != b.shape or a.dtype != b.dtype:
+    if (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
         return False
     if torch.equal(a, b):
         return True

@@ -284,6 +284,20 @@ def test_an_earlier_error_is_quoted_where_a_name_is_missed():
     assert causes.cause_of(other, other[-1]) == ""
 
 
+@pytest.mark.parametrize(
+    "line", ["check = lambda f: None", "def check(f): pass", "del check", "%reset -f"]
+)
+def test_whoever_takes_the_name_of_the_check_is_told_so(line):
+    answer = ("def f(x): return x", None, {"solution": True})
+    check = ("check(f, seed=1)", ("TypeError", "unexpected keyword argument 'seed'"), {})
+    cells = with_outputs((f"x = 1\n{line}", None, {}), answer, check)
+    said = causes.cause_of(cells, cells[-1])
+    assert said.startswith("The course's `check` was taken away by a cell of yours, at `")
+    assert line in said
+    other = with_outputs(("check == 1\ncheckpoint = 2", None, {}), answer, check)
+    assert causes.cause_of(other, other[-1]) == ""
+
+
 @needs_sandbox
 def test_a_helper_beside_the_notebook_is_named_to_the_student(small):
     path = small.notebook("submitted", kills.ASSIGNMENT, "ann")

@@ -276,3 +276,16 @@ def test_results_of_any_size_can_be_changed(value):
     right = Observation(value=value)
     for change in changes_of_result(exercise, case, right):
         change.predict(case, right)
+
+
+def test_a_sparse_tensor_is_no_tensor_of_the_kind_that_is_due():
+    _, verdict = run(BOUND, lambda log_w: bound(log_w).to_sparse())
+    assert verdict.kind == "type"
+    assert "returned a sparse tensor; it should return a tensor" in verdict.sentence
+
+
+def test_a_tensor_without_numbers_is_on_another_device():
+    exercise = BY_NAME["iwae_bound"]
+    _, verdict = run(exercise, lambda log_w: bound(log_w).to("meta"))
+    assert verdict.kind == "device"
+    assert "The result is on meta" in verdict.sentence

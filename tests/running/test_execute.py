@@ -100,6 +100,17 @@ def test_the_state_that_cells_leave_is_not_the_functions(box, marker):
     assert points(marker, done) == RIGHT
 
 
+@pytest.mark.parametrize(
+    "lines", ["sys.stdout = None", "sys.stdout = sys.stderr = 3", "sys.stdout.close()"]
+)
+def test_streams_that_a_cell_takes_away_cost_nobody_anything(box, marker, lines):
+    """Neither a point, nor the time after which a kernel that does not answer is given up."""
+    done = run(box, small(after=[f"import sys\n{lines}\n1", "print(2)", "3"]))
+    assert points(marker, done) == RIGHT
+    assert not wants_quiet(done)
+    assert "KernelDied" not in nbformat.writes(done)
+
+
 def test_a_compiled_answer_is_graded_as_it_is_written(box, marker):
     inside = "def iwae_bound(log_w):\n    f = torch.compile(lambda w: w.logsumexp(0))\n"
     done = run(
