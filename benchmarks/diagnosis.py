@@ -10,17 +10,26 @@ reference trains for too long to be tried with changes.
 """
 
 import argparse
+import ast
 import contextlib
 import dataclasses
 import importlib
+import inspect
+import linecache
+import random
 from collections import Counter
 from pathlib import Path
 
 import torch
 
 from nbjudge.asking.task import make_task
+from nbjudge.inside.observe import observe_task
+from nbjudge.judging.code import Part, places
+from nbjudge.judging.edits_of_code import edits_of
 from nbjudge.judging.judge import judge
+from nbjudge.judging.line import wrong_line
 from nbjudge.judging.sheet import Sheet
+from nbjudge.judging.words import Words
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "benchmarks" / "diagnosis.md"
@@ -48,6 +57,22 @@ class _Without(Sheet):
         """What a wrong answer on record gives on a case."""
         return self.whole.wrong(misconception, case)
 
+    def edits(self, cases):
+        """What the right answer becomes by one edit."""
+        return self.whole.edits(cases)
+
+    def detached(self, cases):
+        """What it becomes when no gradient goes through a step."""
+        return self.whole.detached(cases)
+
+    def edited(self, edits, case):
+        """What the right answer gives on a case after each of some edits."""
+        return self.whole.edited(edits, case)
+
+    def cut_off(self, edit, case):
+        """What it gives, and its gradients, when a step is detached."""
+        return self.whole.cut_off(edit, case)
+
 
 def verdicts(exercise):
     """(Name, verdict) of each wrong answer on record, judged as if it were not."""
@@ -57,6 +82,52 @@ def verdicts(exercise):
         others = tuple(m for m in exercise.misconceptions if m is not struck)
         without = dataclasses.replace(exercise, misconceptions=others)
         yield struck.name, judge(_Without(without, sheet), observed)
+
+
+def lines(exercise, most: int = 8):
+    """How often the wrong line of a formula is named, where one line of it was edited.
+
+    Returns:
+        Counter of "named", "another" (a line that is right) and "none".
+
+    """
+    found, task = Counter(), make_task(exercise)
+    for number, function in _edited_lines(exercise, most):
+        sheet = Sheet(exercise)
+        observed = list(zip(task.cases, observe_task(function, task)[0], strict=False))
+        verdict = judge(sheet, observed)
+        if verdict.kind in ("value", "property", "misconception"):
+            line = wrong_line(sheet, function, observed, verdict.kind)
+            right = line.startswith(f"line {number}:")
+            found["named" if right else "another" if line else "none"] += 1
+    return found
+
+
+def _edited_lines(exercise, most):
+    """Functions that differ from a formula in one line, and the number of that line."""
+    for formula in exercise.formulas[:1]:
+        part = Part(formula)
+        part.tree.name = exercise.name
+        words = Words(exercise, part, make_task(exercise).cases[:1])
+        whole = ast.unparse(part.tree).splitlines()
+        texts = []
+        for place in places(part.tree):
+            for node, _ in edits_of(place.node, words):
+                with contextlib.suppress(ValueError, TypeError), place.holding(node):
+                    texts.append(ast.unparse(ast.fix_missing_locations(part.tree)))
+        random.Random(0).shuffle(texts)
+        for text in [t for t in texts if len(t.splitlines()) == len(whole)][:most]:
+            changed = [
+                n
+                for n, (a, b) in enumerate(zip(whole, text.splitlines(), strict=True), 1)
+                if a != b
+            ]
+            if len(changed) == 1:
+                file = f"<{exercise.name} {len(linecache.cache)}>"
+                linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
+                scope = dict(inspect.unwrap(formula).__globals__)
+                exec(compile(text, file, "exec"), scope)
+                yield changed[0], scope[exercise.name]
 
 
 def _as_typed(seen):

@@ -3,7 +3,7 @@
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -14,6 +14,7 @@ from nbjudge.errors import UserError
 from nbjudge.inside.neutral import neutral_state
 from nbjudge.inside.observe import observe_task, prepare_torch
 from nbjudge.judging.judge import judge
+from nbjudge.judging.line import wrong_line
 from nbjudge.judging.screen import WIDTH, as_html, as_text, draw, in_short
 from nbjudge.judging.sheet import Observed, Sheet
 from nbjudge.judging.stamp import Edition, misfit
@@ -82,6 +83,9 @@ class Checker:
         with neutral_state():
             sheet = Sheet(exercise)
             observed, verdict = _run(sheet, function, seed)
+            if not verdict.passed:
+                line = wrong_line(sheet, function, observed, verdict.kind)
+                verdict = replace(verdict, line=line)
             shown = _in_notebook() and not verdict.passed
             picture = draw(sheet, observed) if shown else ""
         self._passed.pop(exercise.name, None)

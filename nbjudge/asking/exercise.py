@@ -74,6 +74,8 @@ class Exercise:
         name: of the function, as the student writes it.
         question: what is asked, in one sentence.
         reference: the right answer.
+        formulas: the same as it stands on paper, in one way or several, where the reference is
+            written for speed or for extremes; need not be right at those.
         cases: makes the cases from a `Draw`, the simplest first.
         misconceptions: wrong answers on record; every one must fail and be named.
         properties: statements checked beside the comparison with the reference.
@@ -105,6 +107,7 @@ class Exercise:
     points: int
     minutes: int
     difficulty: int
+    formulas: tuple[Callable, ...] = ()
     axes: dict[str, str] = field(default_factory=dict)
     properties: tuple[Property, ...] = ()
     compare: bool = True

@@ -106,13 +106,14 @@ class Page:
             **{key: value for key, value in own.items() if value is not None},
         }
         self._cases = self._picture = None
+        self._formulas: list[Callable] = []
         self._terms: list[dict[str, Callable[[Case], torch.Tensor]]] = []
         self._properties: dict[str, Property] = {}
         # Name of a property → the arguments and facts that it speaks of.
         self._needs: dict[str, tuple[str, ...]] = {}
         self._misconceptions: dict[str, Misconception] = {}
         self._pieces: dict[str, Callable] = {}
-        # A right answer that stands alone, if the reference's own source does not.
+        # One that stands alone, if the reference's own source does not.
         self.answer: Callable | None = None
 
     @property
@@ -126,6 +127,7 @@ class Page:
             misconceptions=tuple(self._misconceptions.values()),
             picture=self._picture,
             terms=tuple(self._terms),
+            formulas=(*filter(None, [self.answer]), *self._formulas),
             **self._asked,
         )
 
@@ -191,9 +193,8 @@ class Page:
             bound.apply_defaults()
 
         def by_position(named):
-            return dict(
-                zip(self._positions(where, named or ()), (named or {}).values(), strict=True)
-            )
+            named = named or {}
+            return dict(zip(self._positions(where, named), named.values(), strict=True))
 
         return Case(
             name,
@@ -205,8 +206,6 @@ class Page:
             max_numel,
             probe,
         )
-
-    # What must hold
 
     def must(self, predicate: Callable[..., bool]) -> Callable:
         """Record the decorated function as a property, called by its name with blanks.
@@ -268,8 +267,6 @@ class Page:
         bound.apply_defaults()
         return bound.arguments | case.facts
 
-    # What goes wrong
-
     def piece(self, function: Callable) -> Callable:
         """Record the decorated function as one that several wrong answers call."""
         self._pieces[function.__name__] = function
@@ -282,6 +279,12 @@ class Page:
         """
         self._same_parameters("the right answer", function)
         self.answer = function
+        return function
+
+    def formula(self, function: Callable) -> Callable:
+        """Record the decorated function as the answer on paper, see `Exercise`; repeatable."""
+        self._same_parameters("the formula", function)
+        self._formulas.append(function)
         return function
 
     def wrong(self, name: str) -> Callable:
@@ -354,14 +357,10 @@ class Page:
                 "from the reference, write one without it under `@page.right`"
             )
 
-    # The verdict drawn
-
     def picture(self, draw: Callable) -> Callable:
         """Record the decorated function, which draws the verdict; see `Exercise`."""
         self._picture = draw
         return draw
-
-    # Words
 
     def _axes(self, axes):
         arguments, arrow, result = axes.partition("->")

@@ -99,6 +99,12 @@ _TO_NUMBERS = [
     ("square", "is the square of the right one", lambda v, case: v.square()),
     ("square root", "is the square root of the right one", lambda v, case: v.sqrt()),
     ("inverse", "is one divided by the right one", lambda v, case: 1 / v),
+    (
+        "no negative values",
+        "has 0 where the right one is negative",
+        lambda v, case: v.clamp(min=0),
+    ),
+    ("one less it", "is 1 minus the right one", lambda v, case: 1 - v),
     ("absolute value", "is the right one without its sign", lambda v, case: v.abs()),
     (
         "transposed",
@@ -150,6 +156,12 @@ def _along_axes(exercise, right):
             for keep in (False, True):
                 change = on_axis(functools.partial(reduce, dim=axis, keepdim=keep))
                 yield f"{verb} over {where}", f"is the right one {verb} over {where}", change
+
+            def for_all(value, axis=axis, reduce=reduce):
+                return reduce(value, dim=axis, keepdim=True).expand_as(value)
+
+            said = f"has the right ones {verb} over {where} everywhere along it"
+            yield f"{verb} over {where} for all", said, on_axis(for_all)
         yield (
             f"reversed along {where}",
             f"is the right one in reverse order along {where}",
@@ -252,11 +264,12 @@ def _changes_of_argument(name, letters):
 
 
 def _called(exercise, name, said, change):
-    """The right function, called with other arguments."""
+    """The right function, called with other arguments; a formula refuses none of them."""
+    function = (*exercise.formulas, exercise.reference)[0]
 
     def predict(case, right):
         args = change(case.args)
-        return args and observe(exercise.reference, replace(case, args=args, wrt=()))
+        return args and observe(function, replace(case, args=args, wrt=()))
 
     return Generic(name, f"Your result is what is right {said}{_NUMBERS}", predict)
 

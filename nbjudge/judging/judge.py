@@ -35,6 +35,9 @@ def judge(sheet: Sheet, observed: Observed, probe: Observation | None = None) ->
     kind, sentence = finding.kind, finding.sentence
     if misconception:
         kind, sentence = "misconception", misconception.sentence
+        if not finding.got:
+            # What it is about has no number that shows it.
+            sentence = sentence.replace(": {got} for {expected}", "")
         sentence = sentence.replace("{got}", finding.got).replace("{expected}", finding.expected)
     return Verdict(
         exercise.name,

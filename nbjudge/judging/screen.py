@@ -85,6 +85,8 @@ def _evidence(exercise, verdict):
         rows.append(("case", verdict.case))
     if verdict.got:
         rows += [("yours", verdict.got), ("right", verdict.expected)]
+    if verdict.line:
+        rows.append(("look at", verdict.line))
     if verdict.printed:
         rows.append(("printed", verdict.printed))
     return rows

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from nbjudge.asking.exercise import Exercise, Misconception
 from nbjudge.errors import UserError
 from nbjudge.inside.case import Case
-from nbjudge.inside.observe import Observation, observe
+from nbjudge.inside.observe import Observation, observe, values_of
+from nbjudge.judging.code import SECONDS
 from nbjudge.judging.compare import Compared
+from nbjudge.judging.edits import Edit, detached, edits
 
 # Cases and what a student's function did on each.
 Observed = list[tuple[Case, Observation]]
@@ -30,6 +32,9 @@ class Sheet:
     # Cases and misconceptions are told apart by identity: those of a task stay the same.
     _right: dict[Case, Observation] = field(default_factory=dict, init=False)
     _wrong: dict[tuple[Misconception, Case], Observation] = field(default_factory=dict, init=False)
+    _edits: dict[tuple[Case, ...], list[Edit]] = field(default_factory=dict, init=False)
+    _detached: dict[tuple[Case, ...], list[Edit]] = field(default_factory=dict, init=False)
+    _edited: dict[tuple[Edit, Case], Observation] = field(default_factory=dict, init=False)
 
     def right(self, case: Case) -> Observation:
         """What the reference gives on a case.
@@ -54,6 +59,31 @@ class Sheet:
         if key not in self._wrong:
             self._wrong[key] = observe(misconception.implementation, case)
         return self._wrong[key]
+
+    def edits(self, cases: tuple[Case, ...]) -> list[Edit]:
+        """What the right answer becomes by one edit, told in words that fit these cases."""
+        if cases not in self._edits:
+            self._edits[cases] = list(edits(self.exercise, cases))
+        return self._edits[cases]
+
+    def detached(self, cases: tuple[Case, ...]) -> list[Edit]:
+        """What it becomes when no gradient goes through one of its steps."""
+        if cases not in self._detached:
+            self._detached[cases] = list(detached(self.exercise, cases))
+        return self._detached[cases]
+
+    def edited(self, edits: list[Edit], case: Case) -> list[Observation]:
+        """What the right answer gives on a case after each of some edits."""
+        new = [edit for edit in edits if (edit, case) not in self._edited]
+        found = values_of((edit.function for edit in new), case, SECONDS)
+        self._edited.update(zip(((edit, case) for edit in new), found, strict=True))
+        return [self._edited[edit, case] for edit in edits]
+
+    def cut_off(self, edit: Edit, case: Case) -> Observation:
+        """What it gives, and its gradients, when one of its steps is detached."""
+        if (edit, case) not in self._edited:
+            self._edited[edit, case] = observe(edit.function, case, SECONDS)
+        return self._edited[edit, case]
 
     def compared(self, observed: Observed) -> Iterator[Compared]:
         """What was seen beside what is right, one case after the other."""

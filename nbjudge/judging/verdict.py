@@ -20,6 +20,8 @@ class Verdict:
         got: what the function gave there.
         expected: what the right answer is there.
         printed: what the function printed there.
+        line: the one to be looked at, its number and text, where one edit of it makes the function
+            right; known in the student's own notebook only.
         copied: the function is the reference word for word; passes, and the instructor is told.
 
     """
@@ -33,4 +35,5 @@ class Verdict:
     got: str = ""
     expected: str = ""
     printed: str = ""
+    line: str = ""
     copied: bool = False

@@ -115,6 +115,12 @@ def lie_above_the_variational_bound(bound, log_prob, x, u, log_q):
     return at_most(dequantization.variational_bound(log_prob, x, u, log_q), bound)
 
 
+@page.formula
+def _(log_prob, x, u, log_q):
+    log_w = log_prob(x + u) - log_q
+    return torch.logsumexp(log_w, 0) - math.log(len(log_w))
+
+
 @page.wrong("mean of logs for log of mean")
 def _(log_prob, x, u, log_q):
     """You average the log-weights, which is the variational bound: {got}; here the weights are

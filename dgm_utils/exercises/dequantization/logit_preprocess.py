@@ -77,6 +77,13 @@ def keep_the_mass(result, log_weights, mass):
     return is_exact(total.to(result[1].dtype), mass, double=1e-7)
 
 
+@page.formula
+def _(y, num_levels, alpha):
+    p = alpha + (1 - 2 * alpha) * y / num_levels
+    log_slope = math.log(1 - 2 * alpha) - math.log(num_levels) - torch.log(p) - torch.log(1 - p)
+    return torch.log(p) - torch.log(1 - p), log_slope.sum(1)
+
+
 @page.piece
 def squeezed(y, num_levels, alpha):
     """Levels taken to [α, 1 − α)."""

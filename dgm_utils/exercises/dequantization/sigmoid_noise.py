@@ -83,6 +83,14 @@ page.must_add_to_one(
 )
 
 
+@page.formula
+def _(eps, shift, log_scale):
+    a = eps * torch.exp(log_scale) + shift
+    log_normal = -0.5 * (eps**2 + math.log(2 * math.pi)).sum(1)
+    log_slope = (F.logsigmoid(a) + F.logsigmoid(-a)).sum(1)
+    return torch.sigmoid(a), log_normal - log_scale.sum(1) - log_slope
+
+
 @page.piece
 def stretched(eps, shift, log_scale):
     """The sigmoid's argument."""

@@ -95,6 +95,11 @@ def lie_below(bound, highest):
     return at_most(bound.cpu(), highest.to(bound.dtype))
 
 
+@page.formula
+def _(log_prob, x, noise):
+    return log_prob(x + noise).mean(0)
+
+
 @page.right
 def _(log_prob, x, noise):
     return log_prob(x + noise).mean(0)

@@ -52,6 +52,11 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(x, noise):
+    return x + noise
+
+
 @page.right
 def _(x, noise):
     return x.to(noise.dtype) + noise

@@ -109,6 +109,11 @@ def lie_below(bound, highest):
     return at_most(bound.cpu(), highest.to(bound.dtype))
 
 
+@page.formula
+def _(log_prob, x, u, log_q):
+    return (log_prob(x + u) - log_q).mean(0)
+
+
 @page.right
 def _(log_prob, x, u, log_q):
     return (log_prob(x + u) - log_q).mean(0)

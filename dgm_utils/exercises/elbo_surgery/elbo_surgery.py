@@ -89,6 +89,23 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(reconstruction, z, mean, log_var):
+    squares = (z[:, None] - mean) ** 2 / log_var.exp()
+    log_q = -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+    log_own = log_q.diagonal()
+    log_aggregated = torch.logsumexp(log_q, 1) - math.log(len(mean))
+    log_p = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
+    information = (log_own - log_aggregated).mean()
+    divergence = (log_aggregated - log_p).mean()
+    return {
+        "reconstruction": reconstruction.mean(),
+        "mutual_information": information,
+        "marginal_kl": divergence,
+        "elbo": reconstruction.mean() - information - divergence,
+    }
+
+
 @page.right
 def _(reconstruction, z, mean, log_var):
     squares = (z[:, None] - mean) ** 2 * torch.exp(-log_var)

@@ -102,6 +102,13 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(z, mean, log_var):
+    squares = (z[:, None] - mean) ** 2 / log_var.exp()
+    log_q = -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+    return torch.logsumexp(log_q, 1) - math.log(len(mean))
+
+
 @page.piece
 def log_density(z, mean, log_var):
     """Log-density of every sample under every posterior, `(M, N)`, by matrix products."""

@@ -63,6 +63,15 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(z, mean, log_var):
+    squares = (z[:, None] - mean) ** 2 / log_var.exp()
+    log_q = -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+    log_aggregated = torch.logsumexp(log_q, 1) - math.log(len(mean))
+    log_p = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
+    return (log_aggregated - log_p).mean()
+
+
 @page.right
 def _(z, mean, log_var):
     squares = (z[:, None] - mean) ** 2 * torch.exp(-log_var)

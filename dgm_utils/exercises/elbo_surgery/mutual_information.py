@@ -57,6 +57,15 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(z, mean, log_var):
+    squares = (z[:, None] - mean) ** 2 / log_var.exp()
+    log_q = -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+    log_own = log_q.diagonal()
+    log_aggregated = torch.logsumexp(log_q, 1) - math.log(len(mean))
+    return (log_own - log_aggregated).mean()
+
+
 @page.right
 def _(z, mean, log_var):
     squares = (z[:, None] - mean) ** 2 * torch.exp(-log_var)

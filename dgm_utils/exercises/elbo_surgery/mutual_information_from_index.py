@@ -59,6 +59,15 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(z, mean, log_var):
+    squares = (z[:, None] - mean) ** 2 / log_var.exp()
+    log_q = -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+    log_index = log_q.log_softmax(1)
+    entropies = -(log_index.exp() * log_index).sum(1)
+    return math.log(len(mean)) - entropies.mean()
+
+
 @page.right
 def _(z, mean, log_var):
     squares = (z[:, None] - mean) ** 2 * torch.exp(-log_var)

@@ -91,6 +91,12 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(z, mean, log_var):
+    squares = (z[:, None] - mean) ** 2 / log_var.exp()
+    return -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+
+
 @page.right
 def _(z, mean, log_var):
     squares = (z[:, None] - mean) ** 2 * torch.exp(-log_var)

@@ -78,6 +78,11 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(log_w):
+    return torch.log(torch.exp(log_w).mean(0))
+
+
 @page.right
 def _(log_w):
     return torch.logsumexp(log_w, 0) - math.log(log_w.shape[0])

@@ -56,6 +56,17 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(log_w):
+    return torch.exp(log_w - torch.logsumexp(log_w, 0))
+
+
+@page.formula
+def _(log_w):
+    weights = torch.exp(log_w)
+    return weights / weights.sum(0)
+
+
 @page.wrong("normalized over the batch")
 def _(log_w):
     """You normalize over the batch, axis 1: {got}; the weights of one data point compete among

@@ -114,6 +114,25 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(x, logits, z, mean, log_var):
+    log_px = (x * F.logsigmoid(logits) + (1 - x) * F.logsigmoid(-logits)).sum(2)
+    log_pz = -0.5 * (z**2 + math.log(2 * math.pi)).sum(2)
+    squares = (z - mean) ** 2 / log_var.exp()
+    log_qz = -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+    return log_px + log_pz - log_qz
+
+
+@page.formula
+def _(x, logits, z, mean, log_var):
+    p = torch.sigmoid(logits)
+    log_px = (x * torch.log(p) + (1 - x) * torch.log(1 - p)).sum(2)
+    log_pz = -0.5 * (z**2 + math.log(2 * math.pi)).sum(2)
+    squares = (z - mean) ** 2 / log_var.exp()
+    log_qz = -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+    return log_px + log_pz - log_qz
+
+
 @page.piece
 def reconstruction(x, logits):
     """log p(x|z) of a Bernoulli."""

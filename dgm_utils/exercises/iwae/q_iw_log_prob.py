@@ -94,6 +94,13 @@ page.must_add_to_one(
 )
 
 
+@page.formula
+def _(log_w_first, log_w_rest, log_q_first):
+    log_w = torch.cat([log_w_first[None], log_w_rest])
+    log_average = torch.logsumexp(log_w, 0) - math.log(len(log_w))
+    return log_w_first + log_q_first - log_average
+
+
 @page.wrong("K − 1 for K")
 def _(log_w_first, log_w_rest, log_q_first):
     """You divide by the number of the other samples, K − 1: {got}; the average is over all K, z

@@ -69,6 +69,13 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(log_w, m):
+    subsets = itertools.combinations(range(len(log_w)), m)
+    bounds = [torch.logsumexp(log_w[list(subset)], 0) - math.log(m) for subset in subsets]
+    return torch.stack(bounds).mean(0)
+
+
 @page.piece
 def in_subsets(log_w, m):
     """The log-weights of each subset, `(subsets, m, B)`."""

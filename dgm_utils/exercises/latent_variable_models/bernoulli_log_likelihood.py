@@ -75,6 +75,17 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(x, logits):
+    return (x * F.logsigmoid(logits) + (1 - x) * F.logsigmoid(-logits)).sum(-1)
+
+
+@page.formula
+def _(x, logits):
+    p = torch.sigmoid(logits)
+    return (x * torch.log(p) + (1 - x) * torch.log(1 - p)).sum(-1)
+
+
 @page.right
 def _(x, logits):
     return (x * logits - F.softplus(logits)).sum(-1)

@@ -107,6 +107,21 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(x, weights, means, variances):
+    squares = (x[:, None] - means) ** 2 / variances
+    log_px = -0.5 * (squares + variances.log() + math.log(2 * math.pi)).sum(2)
+    return torch.softmax(log_px + weights.log(), 1)
+
+
+@page.formula
+def _(x, weights, means, variances):
+    squares = (x[:, None] - means) ** 2 / variances
+    log_px = -0.5 * (squares + variances.log() + math.log(2 * math.pi)).sum(2)
+    joint = torch.exp(log_px) * weights
+    return joint / joint.sum(1, keepdim=True)
+
+
 @page.piece
 def log_density(x, means, variances):
     """log N(x; means_c, variances_c), without the constant that cancels, `(N, C)`."""

@@ -105,6 +105,21 @@ def average_to_the_elbo(value, average, node_weights):
     return is_exact((node_weights @ value.double().cpu()).to(value.dtype), average)
 
 
+@page.formula
+def _(x, logits, mean, log_var):
+    log_px = (x * F.logsigmoid(logits) + (1 - x) * F.logsigmoid(-logits)).sum(1)
+    kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
+    return log_px - kl
+
+
+@page.formula
+def _(x, logits, mean, log_var):
+    p = torch.sigmoid(logits)
+    log_px = (x * torch.log(p) + (1 - x) * torch.log(1 - p)).sum(1)
+    kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
+    return log_px - kl
+
+
 @page.piece
 def reconstruction(x, logits):
     """log p(x|z) of a Bernoulli."""

@@ -76,6 +76,11 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(mean, log_var):
+    return 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
+
+
 @page.right
 def _(mean, log_var):
     return 0.5 * (mean**2 + torch.exp(log_var) - 1 - log_var).sum(-1)

@@ -89,6 +89,15 @@ def keep_the_moments(value, x):
     return all(is_exact(got.to(x.dtype), want, single=1e-3) for got, want in pairs)
 
 
+@page.formula
+def _(x, responsibilities):
+    counts = responsibilities.sum(0)
+    shares = responsibilities[:, :, None] / counts[:, None]
+    means = (shares * x[:, None]).sum(0)
+    variances = (shares * (x[:, None] - means) ** 2).sum(0)
+    return counts / len(x), means, variances
+
+
 @page.piece
 def counted(x, responsibilities):
     """N_c, and the means."""

@@ -75,6 +75,11 @@ def be_unbiased(value, likelihood):
     return is_exact(value.exp().mean(), likelihood)
 
 
+@page.formula
+def _(log_px_given_z):
+    return torch.log(torch.exp(log_px_given_z).mean(0))
+
+
 @page.right
 def _(log_px_given_z):
     return torch.logsumexp(log_px_given_z, 0) - math.log(log_px_given_z.shape[0])

@@ -78,6 +78,11 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(mean, scale_tril, noise):
+    return mean + (scale_tril @ noise[:, :, None])[:, :, 0]
+
+
 @page.wrong("transposed")
 def _(mean, scale_tril, noise):
     """You multiply the noise by the transpose, so the covariance of z is LᵀL: {got}; with L

@@ -54,6 +54,12 @@ def be_unbiased(value, average, node_weights):
     return is_exact((node_weights @ value.double().cpu()).to(value.dtype), average)
 
 
+@page.formula
+def _(f, mean, std, noise):
+    z = mean + std * noise
+    return f(z) * (z - mean) / std**2
+
+
 page.but(
     "averaged over the samples",
     "You average over the samples; return the estimate of each, shape (S,), so that their "

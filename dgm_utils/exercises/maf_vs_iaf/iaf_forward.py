@@ -40,6 +40,16 @@ def come_back(value, x, net):
         return is_back(value * torch.exp(log_sigma) + mu, x)
 
 
+@page.formula
+def _(x, net):
+    z = torch.zeros_like(x)
+    for i in range(x.shape[1]):
+        mu, log_sigma = net(z)
+        z = z.clone()
+        z[:, i] = ((x - mu) / torch.exp(log_sigma))[:, i]
+    return z
+
+
 @page.piece
 def in_turn(x, net, indices):
     """z, whose coordinates are found one after the other, those of these indices."""

@@ -49,6 +49,12 @@ def be_scaled_then_shifted(value, z, net):
     return bool((residual <= tolerance * (1 + x.abs())).all())
 
 
+@page.formula
+def _(z, net):
+    mu, log_sigma = net(z)
+    return z * torch.exp(log_sigma) + mu, log_sigma.sum(1)
+
+
 @page.wrong("log-det with the wrong sign")
 def _(z, net):
     """You return −Σ log σ as the log-determinant: {got}. It is that of the map that was applied,

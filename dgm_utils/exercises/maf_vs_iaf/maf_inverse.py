@@ -40,6 +40,16 @@ def come_back(value, z, net):
         return is_back((value - mu) * torch.exp(-log_sigma), z)
 
 
+@page.formula
+def _(z, net):
+    x = torch.zeros_like(z)
+    for i in range(z.shape[1]):
+        mu, log_sigma = net(x)
+        x = x.clone()
+        x[:, i] = (z * torch.exp(log_sigma) + mu)[:, i]
+    return x
+
+
 @page.piece
 def in_turn(z, net, indices):
     """x, whose coordinates are found one after the other, those of these indices."""

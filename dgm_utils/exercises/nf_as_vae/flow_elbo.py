@@ -66,6 +66,11 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(log_joint, log_q0, log_dets):
+    return log_joint - log_q0 + sum(log_dets)
+
+
 @page.right
 def _(log_joint, log_q0, log_dets):
     return log_joint - log_q0 + sum(log_dets)

@@ -53,6 +53,11 @@ def _(draw):
 page.must_equal("log_qk", "N(0, 1) stretched by 2 three times is N(0, 8²). Yours is not.")
 
 
+@page.formula
+def _(log_q0, log_dets):
+    return log_q0 - sum(log_dets)
+
+
 @page.wrong("log-dets added")
 def _(log_q0, log_dets):
     """You add the log-dets: {got}; a layer base → data that stretches thins the density, so they

@@ -80,6 +80,18 @@ page.must_add_to_one(
 )
 
 
+@page.formula
+def _(x, z, inverse, sigma):
+    squares = (x - inverse(z)) ** 2 / sigma**2
+    return -0.5 * (squares + 2 * math.log(sigma) + math.log(2 * math.pi)).sum(1)
+
+
+@page.formula
+def _(x, z, inverse, sigma):
+    constant = math.log(sigma) + 0.5 * math.log(2 * math.pi)
+    return -0.5 * ((x - inverse(z)) ** 2).sum(1) / sigma**2 - x.shape[1] * constant
+
+
 @page.wrong("σ taken for the variance")
 def _(x, z, inverse, sigma):
     """You take σ for the variance: {got}; σ is the standard deviation and σ² the variance,

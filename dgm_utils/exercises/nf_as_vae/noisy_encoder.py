@@ -90,6 +90,17 @@ def add_to_one(value, line):
     return is_exact(total.to(z.dtype), 1.0, double=1e-6, single=1e-3)
 
 
+@page.formula
+def _(x, forward, sigma, noise):
+    z, log_det = forward(x)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: forward(x)[0].sum(0), x, create_graph=True
+    )
+    step = torch.einsum("ibj,bj->bi", jacobian, noise)
+    log_noise = -0.5 * (noise**2 + math.log(2 * math.pi)).sum(1)
+    return z + sigma * step, log_noise - x.shape[1] * math.log(sigma) - log_det
+
+
 @page.piece
 def along_the_noise(x, forward, noise):
     """f(x), log|det J_f| and J_f ε."""

@@ -106,6 +106,15 @@ def stretch_as_it_moves(value, cell):
     return is_exact(total.to(moved.dtype), ends, double=1e-6, single=1e-3)
 
 
+@page.formula
+def _(z, u, w, b):
+    along = w @ u
+    u_hat = u + (F.softplus(along) - 1 - along) * w / (w @ w)
+    h = torch.tanh(z @ w + b)
+    slope = 1 + (1 - h**2) * (w @ u_hat)
+    return z + u_hat * h[:, None], torch.log(slope.abs())
+
+
 @page.piece
 def constrained(u, w):
     """û, with w·û = softplus(w·u) − 1."""

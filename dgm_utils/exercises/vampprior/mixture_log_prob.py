@@ -80,6 +80,13 @@ page.must_add_to_one(
 )
 
 
+@page.formula
+def _(z, means, log_vars):
+    squares = (z[..., None, :] - means) ** 2 / log_vars.exp()
+    log_q = -0.5 * (squares + log_vars + math.log(2 * math.pi)).sum(-1)
+    return torch.logsumexp(log_q, -1) - math.log(len(means))
+
+
 @page.piece
 def squares(z, means, log_vars):
     """Squared distances in standard deviations, `(B, C, L)`."""

@@ -69,6 +69,12 @@ page.must_equal(
 )
 
 
+@page.formula
+def _(pseudo, encoder, component, noise):
+    mean, log_var = encoder(pseudo[component])
+    return mean + torch.exp(0.5 * log_var) * noise
+
+
 @page.wrong("variance taken for the standard deviation")
 def _(pseudo, encoder, component, noise):
     """You multiply the noise by exp(log_var): {got}; that is the variance, and the standard

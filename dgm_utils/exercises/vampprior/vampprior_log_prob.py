@@ -84,6 +84,14 @@ page.must_add_to_one(
 )
 
 
+@page.formula
+def _(z, pseudo, encoder):
+    mean, log_var = encoder(pseudo)
+    squares = (z[:, None] - mean) ** 2 / log_var.exp()
+    log_q = -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(2)
+    return torch.logsumexp(log_q, 1) - math.log(len(pseudo))
+
+
 @page.piece
 def log_normal(z, mean, log_var):
     """Log-density of each point under each posterior, `(B, C)`."""
