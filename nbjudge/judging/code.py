@@ -3,22 +3,26 @@
 import ast
 import contextlib
 import inspect
+import math
 import textwrap
 import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
+
 # What is called from a module, and not of a value.
 MODULES = {"torch", "F", "math", "itertools", "np", "numpy", "nn"}
 # Processor seconds of one call; an edited function may run for ever.
 SECONDS = 0.2
+# What may be left of a list, and as a slice.
 PARTS_OF_A_LIST = {
-    "the steps in reverse order": ast.Slice(None, None, ast.Constant(-1)),
-    "all but the first {}": ast.Slice(ast.Constant(1), None, None),
-    "all but the last {}": ast.Slice(None, ast.Constant(-1), None),
-    "the first {} only": ast.Slice(None, ast.Constant(1), None),
-    "the last {} only": ast.Slice(ast.Constant(-1), None, None),
+    "the steps in reverse order": "::-1",
+    "all but the first {}": "1:",
+    "all but the last {}": ":-1",
+    "the first {} only": ":1",
+    "the last {} only": "-1:",
 }
 # Functions that a function calls are read too, so many calls down.
 _DEPTH = 2
@@ -68,7 +72,8 @@ class Part:
 
     def compiled(self, **others) -> Callable:
         """The function as its tree is now, with `others` in the place of what it calls."""
-        scope = {**self._scope, **others}
+        # Edits may use names that the function has not.
+        scope = {**self._scope, "_math": math, "_torch": torch, **others}
         module = ast.fix_missing_locations(ast.Module([self.tree], []))
         with warnings.catch_warnings():
             # An edit may call what is no function.
@@ -165,21 +170,14 @@ def then(statement: ast.stmt, another: ast.stmt) -> ast.stmt:
     return ast.If(ast.Constant(True), [statement, another], [])
 
 
-def times(factor: float, node: ast.AST) -> ast.AST:
-    """A multiple of a node."""
-    return ast.BinOp(ast.Constant(factor), ast.Mult(), node)
+def expression(text: str, **parts: ast.AST) -> ast.AST:
+    """An expression as it is written in a program, with other nodes in the place of some names."""
+    return _Filled(parts).visit(ast.parse(text, mode="eval").body)
 
 
-def method(node: ast.AST, name: str, *args) -> ast.AST:
-    """A method of a node, called with plain arguments."""
-    return ast.Call(ast.Attribute(node, name, ast.Load()), list(map(ast.Constant, args)), [])
+class _Filled(ast.NodeTransformer):
+    def __init__(self, parts):
+        self._parts = parts
 
-
-def applied(function: str, node: ast.AST) -> ast.AST:
-    """A function called with this alone."""
-    return ast.Call(ast.Name(function, ast.Load()), [node], [])
-
-
-def transposed(node: ast.AST) -> ast.AST:
-    """A matrix transposed."""
-    return ast.Attribute(node, "mT", ast.Load())
+    def visit_Name(self, node):
+        return self._parts.get(node.id, node)

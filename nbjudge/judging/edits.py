@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case
-from nbjudge.judging.code import Part, method, places, then
+from nbjudge.judging.code import Part, expression, places, then
 from nbjudge.judging.edits_of_code import additions_of, edits_of, lacks_of
 from nbjudge.judging.words import Words
 
@@ -95,9 +95,9 @@ def _compiled(part, place, node):
 def _detachments_of(node, words):
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
         names = [name for name in node.targets[0].elts if isinstance(name, ast.Name)]
-        cut = [method(ast.Name(name.id, ast.Load()), "detach") for name in names]
+        cut = [expression(f"{name.id}.detach()") for name in names]
         both = ast.Assign([node.targets[0]], ast.Tuple(cut, ast.Load()))
         yield then(node, both), f"when {words.of(node.value) or 'a result'} is detached"
     is_step = isinstance(node, (ast.Call, ast.Name, ast.BinOp, ast.Attribute))
     if is_step and isinstance(getattr(node, "ctx", ast.Load()), ast.Load) and words.of(node):
-        yield method(node, "detach"), f"when {words.of(node)} is detached"
+        yield expression("v.detach()", v=node), f"when {words.of(node)} is detached"

@@ -3,10 +3,11 @@
 import ast
 from collections.abc import Iterator
 
-from nbjudge.judging.code import PARTS_OF_A_LIST, applied, is_of_module, method, subject
-from nbjudge.judging.words import Words, pair
+from nbjudge.judging.code import PARTS_OF_A_LIST, expression, is_of_module, subject
+from nbjudge.judging.words import Words
 
 _SUMS = {"sum", "mean", "logsumexp", "amax", "max", "prod", "nansum"}
+# Functions of an axis that are taken for others.
 _INSTEAD = {
     "sum": ("mean",),
     "mean": ("sum", "amax", "median"),
@@ -16,6 +17,17 @@ _INSTEAD = {
     "min": ("max",),
     "argmax": ("argmin",),
     "argmin": ("argmax",),
+    "std": ("var",),
+    "var": ("std",),
+    "softmax": ("log_softmax",),
+    "log_softmax": ("softmax",),
+    "cumsum": ("cumprod",),
+    "triu": ("tril",),
+    "tril": ("triu",),
+    "combinations": ("permutations", "combinations_with_replacement"),
+}
+# Functions of each number.
+_INSTEAD_OF_EACH = {
     "exp": ("log", "sigmoid"),
     "log": ("exp", "log2", "log10"),
     "log2": ("log",),
@@ -23,21 +35,30 @@ _INSTEAD = {
     "expm1": ("exp",),
     "sqrt": ("square",),
     "square": ("sqrt",),
-    "std": ("var",),
-    "var": ("std",),
     "sigmoid": ("tanh", "exp"),
     "tanh": ("sigmoid",),
     "logsigmoid": ("sigmoid",),
     "softplus": ("exp", "relu"),
-    "softmax": ("log_softmax", "sigmoid", "exp"),
-    "log_softmax": ("softmax",),
+    "softmax": ("sigmoid", "exp"),
     "floor": ("round", "ceil"),
     "ceil": ("floor",),
     "round": ("floor",),
-    "triu": ("tril",),
-    "tril": ("triu",),
-    "cumsum": ("cumprod",),
-    "combinations": ("permutations", "combinations_with_replacement"),
+}
+# Jensen's inequality sets them apart: what stands there, and where what is due.
+_OF_LOGS = {
+    "mean": {
+        "_torch.logsumexp(v, n) - _math.log(v.shape[n])": (
+            "the log of the average of exponentials",
+            "the average",
+        ),
+        "_torch.logsumexp(v, n)": ("the log-sum-exp", "the average"),
+    },
+    "logsumexp": {
+        "v.mean(n) + _math.log(v.shape[n])": ("the average of the logs", "the log of the average"),
+        "v.mean(n)": ("the average", "the log-sum-exp"),
+        "v.amax(n)": ("the largest", "the log-sum-exp"),
+        "v.sum(n)": ("the sum of the logs", "the log-sum-exp"),
+    },
 }
 
 
@@ -49,47 +70,40 @@ def edits_of_call(node: ast.Call, words: Words) -> Iterator[tuple[ast.AST, str]]
     noun, of = words.noun(function), words.of(operand)
     of = f" of {of}" if of else ""
     axis = _axis_of(node)
-    if function in _SUMS and operand is not None:
-        over = words.axis(operand, axis)
-        for other in _INSTEAD.get(function, ()):
-            said = f"with {words.noun(other, over)} where {words.noun(function, over)} is due"
-            yield _renamed(node, other), said
-        yield from _of_mean_and_exp(node, function, operand, over)
-        if axis is not None:
-            for wrong in (0, 1, -1, -2):
-                if wrong != axis:
-                    there = _another(words.axis(operand, wrong), over)
-                    said = f"with {noun} over {there} in the place of {over or 'the right axis'}"
-                    yield _with_axis(node, wrong), said
-            yield _with_axis(node, None), f"with {noun} over everything at once"
-    elif axis is not None:
-        over = words.axis(operand, axis)
-        for wrong in (0, 1, -1, -2):
-            if wrong != axis:
-                there = _another(words.axis(operand, wrong), over)
-                said = f"with {noun}{of} along {there} in the place of {over or 'the right axis'}"
-                yield _with_axis(node, wrong), said
-    if function not in _SUMS:
-        for other in _INSTEAD.get(function, ()):
-            said = f"with {words.noun(other)}{of} in the place of {noun}"
-            yield _renamed(node, other), said
+    letter = words.axis(operand, axis) if operand is not None else ""
+    is_sum = function in _SUMS and operand is not None
+    for other in _INSTEAD.get(function, ()):
+        there, here = (words.noun(f, letter if is_sum else None) for f in (other, function))
+        yield _renamed(node, other), f"with {there} where {here} is due"
+    for other in _INSTEAD_OF_EACH.get(function, ()) if operand is not None else ():
+        said = f"with {words.noun(other)}{of} in the place of {noun}"
+        yield expression(f"v.{other}()", v=operand), said
+    if axis is not None:
+        yield from _of_logs(function, operand, axis, letter)
+        for wrong in {0, 1, -1, -2} - {axis}:
+            there = words.axis(operand, wrong)
+            there = there if there and there != letter else "another axis"
+            said = f"with {noun} along {there} in the place of {letter or 'the right axis'}"
+            yield _with_axis(node, wrong), said
+        if is_sum:
+            yield _with_axis(node, None), f"with {noun} of everything at once"
     if function == "sum" and isinstance(node.func, ast.Name):
-        yield from _of_sum(node, operand, words)
+        yield from _of_sum(operand, words)
     if function in ("std", "var") and not any(k.arg == "correction" for k in node.keywords):
         keywords = [k for k in node.keywords if k.arg != "unbiased"]
         with_zero = [*keywords, ast.keyword("correction", ast.Constant(0))]
-        yield ast.Call(node.func, node.args, with_zero), f"with {noun}{of} divided by the number"
+        said = f"with {noun}{of} that divides by the number, not by one less"
+        yield ast.Call(node.func, node.args, with_zero), said
     if function in ("softmax", "log_softmax") and axis is not None:
-        largest = ast.Compare(operand, [ast.Eq()], [method(operand, "amax", axis, True)])
-        dtype = ast.Attribute(operand, "dtype", ast.Load())
-        weights = ast.Call(ast.Attribute(largest, "to", ast.Load()), [dtype], [])
-        yield weights, "with all of the weight on the largest"
+        largest = expression(f"(v == v.amax({axis}, True)).to(v.dtype)", v=operand)
+        yield largest, "with all of the weight on the largest"
     if operand is not None and function not in ("len", "range"):
         yield operand, f"without {noun}{of}"
     if len(node.args) >= 2 and isinstance(node.func, ast.Name):
         exchanged = [node.args[1], node.args[0], *node.args[2:]]
-        both = pair("two arguments", words.of(node.args[0]), words.of(node.args[1]))
-        yield ast.Call(node.func, exchanged, node.keywords), f"with {both} exchanged"
+        both = [words.of(argument) for argument in node.args[:2]]
+        said = " and ".join(both) if all(both) else "two arguments"
+        yield ast.Call(node.func, exchanged, node.keywords), f"with {said} exchanged"
     for keyword in node.keywords:
         if keyword.arg and keyword.arg not in ("dtype", "device", "keepdim", "dim"):
             fewer = [k for k in node.keywords if k is not keyword]
@@ -97,50 +111,20 @@ def edits_of_call(node: ast.Call, words: Words) -> Iterator[tuple[ast.AST, str]]
             yield ast.Call(node.func, node.args, fewer), said
 
 
-def _of_sum(node, operand, words):
+def _of_logs(function, operand, axis, letter):
+    over = f" over {letter}" if letter else ""
+    for text, (said, due) in _OF_LOGS.get(function, {}).items():
+        other = expression(text, v=operand, n=ast.Constant(axis))
+        yield other, f"with {said}{over} where {due} is due"
+
+
+def _of_sum(operand, words):
     """Of Python's own sum of a list."""
     of = words.of(operand) or "a list"
-    average = ast.BinOp(node, ast.Div(), applied("len", operand))
-    yield average, f"with the average of {of} where its sum is due"
+    yield expression("sum(v) / len(v)", v=operand), f"with the average of {of}, not its sum"
     for how, part in PARTS_OF_A_LIST.items():
-        some = ast.Subscript(applied("list", operand), part, ast.Load())
-        yield applied("sum", some), f"with {how.format('entry')} of {of} in the place of its sum"
-
-
-def _of_mean_and_exp(node, function, operand, over):
-    """The log of an average against the average of logs, which Jensen's inequality sets apart."""
-    axis = _axis_of(node)
-    if axis is None:
-        return
-    over = f" over {over}" if over else ""
-    length = ast.Subscript(
-        ast.Attribute(operand, "shape", ast.Load()), ast.Constant(axis), ast.Load()
-    )
-    log_length = ast.parse("__import__('math').log(0)", mode="eval").body
-    log_length.args = [length]
-    if function == "mean":
-        log_of_sum = ast.parse("__import__('torch').logsumexp(0, 0)", mode="eval").body
-        log_of_sum.args = [operand, ast.Constant(axis)]
-        log_of_mean = ast.BinOp(log_of_sum, ast.Sub(), log_length)
-        yield (
-            log_of_mean,
-            f"with the log of the average of exponentials{over} where the average is due",
-        )
-        yield log_of_sum, f"with the log-sum-exp{over} where the average is due"
-    if function == "logsumexp":
-        mean = method(operand, "mean", axis)
-        mean_of_logs = ast.BinOp(mean, ast.Add(), log_length)
-        yield (
-            mean_of_logs,
-            f"with the average of the logs{over} where the log of the average is due",
-        )
-        yield mean, f"with the average{over} where the log-sum-exp is due"
-        for other, said in (("amax", "the largest"), ("sum", "the sum of the logs")):
-            yield method(operand, other, axis), f"with {said}{over} where the log-sum-exp is due"
-
-
-def _another(letter, than):
-    return letter if letter and letter != than else "another axis"
+        some = expression(f"sum(list(v)[{part}])", v=operand)
+        yield some, f"with {how.format('entry')} of {of}, not the sum of all"
 
 
 def _axis_of(call):

@@ -1,16 +1,70 @@
-"""What a person may do to a piece of code: other code in its place, and what is then said."""
+"""What a person may do to a piece of code: other code in its place, and what is then said.
+
+Other code is written as it would stand in a program, with names for its parts: `expression("a - b",
+a=…, b=…)`.
+"""
 
 import ast
 import itertools
 from collections.abc import Iterator
 
-from nbjudge.judging.code import PARTS_OF_A_LIST, applied, method, subject, then, times, transposed
+from nbjudge.judging.code import PARTS_OF_A_LIST, expression, subject, then
 from nbjudge.judging.edits_of_calls import edits_of_call
-from nbjudge.judging.words import Words, pair
+from nbjudge.judging.words import Words
 
-_OPPOSITE = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
-# What people add to keep off zero.
-_SMALL = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12)
+# Of `a` and `b`: what they are called if they have no names, and what may stand there.
+_OPERATIONS = {
+    ast.Add: (
+        ("one summand", "one summand"),
+        {
+            "a - b": "with {b} subtracted where it is to be added",
+            "b - a": "with {a} subtracted where it is to be added",
+            "a": "without {b}",
+            "b": "without {a}",
+        },
+    ),
+    ast.Sub: (
+        ("one summand", "one summand"),
+        {
+            "a + b": "with {b} added where it is to be subtracted",
+            "a": "without {b}",
+            "-b": "without {a}",
+            "b - a": "with a difference reversed, of {a} and {b}",
+            "b": "with {b} alone",
+        },
+    ),
+    ast.Mult: (
+        ("one factor", "one factor"),
+        {
+            "a": "not multiplied by {b}",
+            "b": "not multiplied by {a}",
+            "a / b": "divided by {b}, which is a factor",
+            "b / a": "divided by {a}, which is a factor",
+            "a + b": "with a sum for a product, of {a} and {b}",
+            "a * a * b": "multiplied by {a} twice",
+            "a * b * b": "multiplied by {b} twice",
+        },
+    ),
+    ast.Div: (
+        ("what is divided", "the divisor"),
+        {
+            "a": "not divided by {b}",
+            "a * b": "multiplied by {b}, by which it is to be divided",
+            "b / a": "with a quotient upside down, of {a} and {b}",
+            "a / b**2": "divided by {b} twice",
+            "a / b**0.5": "divided by the square root of {b}",
+        },
+    ),
+    ast.Pow: (("a number", "the exponent"), {"a": "with {a} not raised to its power"}),
+    ast.MatMult: (
+        ("one matrix", "one matrix"),
+        {
+            "a.mT @ b": "with {a} transposed",
+            "a @ b.mT": "with {b} transposed",
+            "b @ a": "with a matrix product in the other order, of {a} and {b}",
+        },
+    ),
+}
 _BESIDE = {
     ast.Lt: (ast.LtE, ast.Gt),
     ast.LtE: (ast.Lt, ast.GtE),
@@ -19,66 +73,88 @@ _BESIDE = {
     ast.Eq: (ast.NotEq,),
     ast.NotEq: (ast.Eq,),
 }
+# In the place of `v`.
+_OF_NAME = {
+    "v**2": "the square of {v}",
+    "v.exp()": "the exponential of {v}",
+    "v.log()": "the logarithm of {v}",
+    "v.sqrt()": "the square root of {v}",
+    "v.sigmoid()": "the sigmoid of {v}",
+    "v.abs()": "the absolute value of {v}",
+    "1 / v": "1/{v}",
+    "v.round()": "{v} rounded",
+    "2 * v": "2 {v}",
+    "0.5 * v": "½ {v}",
+}
+_OF_VARIABLE = {
+    "-v": "−{v}",
+    **_OF_NAME,
+    "v.tanh()": "the tanh of {v}",
+    "v.mean()": "the average of {v}",
+    "v.sum()": "the sum of {v}",
+    "0 * v": "0",
+    "0 * v + 1": "1",
+}
+_OF_COUNT = {"v + 1": "{v} + 1", "v - 1": "{v} − 1"}
+# What people add to keep off zero, and what they rescale by.
+_SMALL = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12)
+_RESCALED = {"v / 255": "{v}/255", "v / 256": "{v}/256", "v - 0.5": "{v} − ½"}
+_LACKS = (
+    *("-v", "0.5 * v", "2 * v", "v + 1", "v - 1", "v.exp()", "v.log()", "v.sqrt()", "v.square()"),
+    *("v.abs()", "v.detach()", "v.sum(0)", "v.sum(1)", "v.sum(-1)"),
+    *("v.mean(0)", "v.mean(1)", "v.mean(-1)"),
+)
+_LACKS_A_LENGTH = ("v * n", "v / n", "v + _math.log(n)", "v - _math.log(n)")
 
 
 def edits_of(node: ast.AST, words: Words) -> Iterator[tuple[ast.AST, str]]:
     """Nodes that may stand in the place of this one, and what is said of each."""
-    if isinstance(node, (ast.BinOp, ast.Call, ast.Subscript)):
-        if isinstance(node, ast.BinOp):
-            yield from _of_operation(node, words)
-        elif isinstance(node, ast.Call):
-            yield from edits_of_call(node, words)
-        here = words.of(node) or "one of the steps"
-        for name, said in words.names(node):
-            yield ast.Name(name, ast.Load()), f"with {said} in the place of {here}"
+    if isinstance(node, ast.BinOp):
+        yield from _of_operation(node, words)
+    elif isinstance(node, ast.Call):
+        yield from edits_of_call(node, words)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         yield node.operand, f"with the other sign of {words.of(node.operand) or 'one quantity'}"
     elif isinstance(node, ast.Compare) and type(node.ops[0]) in _BESIDE:
         yield from _of_comparison(node, words)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield from _of_subscripts(node.value)
     elif isinstance(node, ast.Constant):
-        yield from _of_constant(node)
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-        yield from _of_name(node, words)
-    elif isinstance(node, ast.AugAssign) and type(node.op) in _OPPOSITE:
-        other = ast.AugAssign(node.target, _OPPOSITE[type(node.op)](), node.value)
-        value = words.of(node.value) or "what each step adds"
-        yield other, f"with {value} entering with the other sign at each step"
+        of_constant = _of_subscripts if isinstance(node.value, str) else _of_number
+        yield from of_constant(node.value)
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and words.of(node):
+        yield from _in_its_place(_OF_COUNT if words.is_a_count(node) else _OF_NAME, node, words)
     elif isinstance(node, (ast.For, ast.GeneratorExp, ast.ListComp)):
         yield from _of_loop(node)
     elif isinstance(node, ast.Assign) and len(node.targets) == 1:
         yield from _of_assignment(node, words)
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, (ast.Add, ast.Sub)):
+        other = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+        value = words.of(node.value) or "what each step adds"
+        yield ast.AugAssign(node.target, other, node.value), f"with the other sign of {value}"
     elif isinstance(node, (ast.IfExp, ast.If)):
-        other = type(node)(**{**dict(ast.iter_fields(node)), "test": _not(node.test)})
-        yield other, "with a condition the other way round"
+        other = expression("not a", a=node.test)
+        yield _with(node, test=other), "with a condition the other way round"
     elif isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load) and len(node.elts) == 2:
         yield ast.Tuple(node.elts[::-1], ast.Load()), "with two quantities exchanged"
     elif isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
         yield node.value, f"without transposing {words.of(node.value) or 'a matrix'}"
+    if isinstance(node, (ast.BinOp, ast.Call, ast.Subscript, ast.Name)):
+        yield from _another_variable(node, words)
 
 
 def additions_of(node: ast.AST, words: Words) -> Iterator[tuple[ast.AST, str]]:
     """What a person may have added: a small number to keep off zero, another scale of the data."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         for small in _SMALL:
-            divisor = ast.BinOp(node.right, ast.Add(), ast.Constant(small))
             said = f"with {small:g} added to {words.of(node.right) or 'the divisor'}"
-            yield ast.BinOp(node.left, ast.Div(), divisor), said
+            yield expression(f"a / (b + {small})", a=node.left, b=node.right), said
     elif isinstance(node, ast.Call) and subject(node)[0] in ("log", "sqrt"):
         function, operand = subject(node)
         of = f" of {words.of(operand)}" if words.of(operand) else ""
         for small in _SMALL:
-            more = ast.BinOp(operand, ast.Add(), ast.Constant(small))
             said = f"with {small:g} added inside {words.noun(function)}{of}"
-            yield method(more, function), said
+            yield expression(f"(a + {small}).{function}()", a=operand), said
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and words.of(node):
-        here = words.of(node)
-        for levels in (255, 256):
-            rescaled = ast.BinOp(node, ast.Div(), ast.Constant(levels))
-            yield rescaled, f"with {here} divided by {levels}"
-        centred = ast.BinOp(node, ast.Sub(), ast.Constant(0.5))
-        yield centred, f"with {here} − ½ in the place of {here}"
+        yield from _in_its_place(_RESCALED, node, words)
 
 
 def lacks_of(node: ast.AST, words: Words) -> Iterator[tuple[ast.AST, str]]:
@@ -88,79 +164,50 @@ def lacks_of(node: ast.AST, words: Words) -> Iterator[tuple[ast.AST, str]]:
     # What only hands on a variable lacks nothing of its own.
     if node.value is None or isinstance(node.value, ast.Name):
         return
-    value, one = node.value, ast.Constant(1)
-    changed = [ast.UnaryOp(ast.USub(), value), times(0.5, value), times(2.0, value)]
-    changed += [ast.BinOp(value, sign(), one) for sign in (ast.Add, ast.Sub)]
-    changed += [method(value, name) for name in ("exp", "log", "sqrt", "square", "abs", "detach")]
-    changed += [method(value, name, axis) for name in ("sum", "mean") for axis in (0, 1, -1)]
-    for _, length in words.lengths():
-        log = ast.parse("__import__('math').log(0)", mode="eval").body
-        log.args = [length]
-        changed += [ast.BinOp(value, op(), length) for op in (ast.Mult, ast.Div)]
-        changed += [ast.BinOp(value, op(), log) for op in (ast.Add, ast.Sub)]
-    for other in changed:
-        yield type(node)(**{**dict(ast.iter_fields(node)), "value": other}), "with what it lacks"
+    changed = [expression(text, v=node.value) for text in _LACKS]
+    for _, n in words.lengths():
+        changed += [expression(text, v=node.value, n=n) for text in _LACKS_A_LENGTH]
+    for value in changed:
+        yield _with(node, value=value), "with what it lacks"
 
 
 def _of_operation(node, words):
-    left, right, op = node.left, node.right, type(node.op)
-    a, b = words.of(left), words.of(right)
-    if op in (ast.Add, ast.Sub):
-        done, due = ("subtracted", "added") if op is ast.Add else ("added", "subtracted")
-        swapped = ast.BinOp(left, _OPPOSITE[op](), right)
-        yield swapped, f"with {b or 'one summand'} {done} where it is to be {due}"
-        yield left, f"without {b or 'one of the summands'}"
-        if op is ast.Add:
-            yield right, f"without {a or 'one of the summands'}"
-            yield (
-                ast.BinOp(right, ast.Sub(), left),
-                f"with {a or 'one summand'} subtracted where it is to be added",
-            )
-        else:
-            yield ast.BinOp(right, op(), left), f"with {pair('the difference', a, b)} reversed"
-            yield ast.UnaryOp(ast.USub(), right), f"without {a or 'one of the summands'}"
-            yield right, f"with {b or 'what is to be subtracted'} alone"
-    for letter, length in words.lengths() if op is ast.Div else ():
-        yield ast.BinOp(left, op(), length), f"divided by {letter}, not by {b or 'the divisor'}"
-    if op is ast.Mult:
-        yield left, f"without the factor {b or ''}".rstrip()
-        yield right, f"without the factor {a or ''}".rstrip()
-        yield ast.BinOp(left, ast.Div(), right), f"divided by {b or 'one of the factors'}"
-        yield ast.BinOp(right, ast.Div(), left), f"divided by {a or 'one of the factors'}"
-        yield ast.BinOp(left, ast.Add(), right), f"with {pair('a sum', a, b)} for a product"
-        for factor, said in ((left, a), (right, b)):
-            if said and not isinstance(factor, ast.Constant):
-                squared = ast.BinOp(factor, ast.Pow(), ast.Constant(2))
-                sides = (squared, right) if factor is left else (left, squared)
-                yield ast.BinOp(sides[0], ast.Mult(), sides[1]), f"with the factor {said} twice"
-    if op is ast.Div:
-        yield left, f"without the division by {b or 'the divisor'}"
-        yield ast.BinOp(left, ast.Mult(), right), f"multiplied by {b or 'what is the divisor'}"
-        yield ast.BinOp(right, op(), left), f"with {pair('the quotient', a, b)} upside down"
-        squared = ast.BinOp(right, ast.Pow(), ast.Constant(2))
-        yield ast.BinOp(left, op(), squared), f"divided by {b or 'the divisor'} twice"
-        root = ast.BinOp(right, ast.Pow(), ast.Constant(0.5))
-        yield ast.BinOp(left, op(), root), f"divided by the square root of {b or 'the divisor'}"
-    if op is ast.Pow:
-        yield left, f"with {a or 'a quantity'} not raised to a power"
-    if op is ast.MatMult:
-        yield ast.BinOp(right, op(), left), "with a product of matrices in the other order"
-        for sides in ((transposed(left), right), (left, transposed(right))):
-            yield ast.BinOp(sides[0], op(), sides[1]), "with one of two matrices transposed"
+    without_names, others = _OPERATIONS.get(type(node.op), ((), {}))
+    parts = {"a": node.left, "b": node.right}
+    names = {
+        part: words.of(parts[part]) or name for part, name in zip("ab", without_names, strict=False)
+    }
+    for text, said in others.items():
+        yield expression(text, **parts), said.format(**names)
+    for letter, n in words.lengths() if isinstance(node.op, ast.Div) else ():
+        yield expression("a / n", a=node.left, n=n), f"divided by {letter}, not by {names['b']}"
+
+
+def _another_variable(node, words):
+    here = words.of(node) or "one of the steps"
+    if isinstance(node, ast.Name) and (isinstance(node.ctx, ast.Store) or not words.of(node)):
+        return
+    for name, said in words.names(node):
+        if said != here:
+            yield ast.Name(name, ast.Load()), f"with {said} in the place of {here}"
+
+
+def _in_its_place(others, node, words):
+    here = words.of(node)
+    for text, said in others.items():
+        yield expression(text, v=node), f"with {said.format(v=here)} in the place of {here}"
 
 
 def _of_comparison(node, words):
+    a, b = words.of(node.left), words.of(node.comparators[0])
+    of = f" of {a} and {b}" if a and b else ""
     for other in _BESIDE[type(node.ops[0])]:
-        changed = ast.Compare(node.left, [other()], node.comparators)
-        a, b = words.of(node.left), words.of(node.comparators[0])
-        pair = f" of {a} and {b}" if a and b else ""
         equal = {type(node.ops[0]), other} in ({ast.Lt, ast.LtE}, {ast.Gt, ast.GtE})
         how = "that treats equality the other way" if equal else "the other way round"
-        yield changed, f"with a comparison{pair} {how}"
+        yield _with(node, ops=[other()]), f"with a comparison{of} {how}"
 
 
-def _of_constant(node):
-    value = node.value
+def _of_number(value):
     if isinstance(value, bool):
         yield ast.Constant(not value), f"with `{not value}` in the place of `{value}`"
     elif isinstance(value, (int, float)):
@@ -168,57 +215,29 @@ def _of_constant(node):
         candidates += [2 * value, value / 2] if value else [1]
         for other in dict.fromkeys([*candidates, 0, -value]):
             if other != value:
-                yield (
-                    ast.Constant(other),
-                    f"with {Words.number(other)} in the place of {Words.number(value)}",
-                )
+                said = f"with {Words.number(other)} in the place of {Words.number(value)}"
+                yield ast.Constant(other), said
 
 
 def _of_subscripts(text):
-    """Of what `einsum` takes: an operand with two of its axes exchanged, the axes of one sum kept.
+    """Of what `einsum` takes: an operand with two of its axes exchanged.
 
     Any other text is a name or a message.
     """
     inputs, arrow, _ = text.partition("->")
-    if not arrow:
-        return
-    for operand in inputs.split(","):
+    for operand in inputs.split(",") if arrow else ():
         for a, b in itertools.combinations(operand.strip(". "), 2):
             swapped = operand.translate(str.maketrans(a + b, b + a))
             yield ast.Constant(text.replace(operand, swapped, 1)), "with a matrix transposed"
 
 
-def _of_name(node, words):
-    here = words.of(node)
-    if not here:
-        return
-    for name, said in words.names(node):
-        if name != node.id and said != here:
-            yield ast.Name(name, ast.Load()), f"with {said} in the place of {here}"
-    if words.is_a_count(node):
-        for one, said in ((1, f"{here} + 1"), (-1, f"{here} − 1")):
-            other = ast.BinOp(node, ast.Add(), ast.Constant(one))
-            yield other, f"with {said} in the place of {here}"
-        return
-    squared = ast.BinOp(node, ast.Pow(), ast.Constant(2))
-    yield squared, f"with the square of {here} in its place"
-    for function in ("exp", "log", "sqrt", "sigmoid", "abs", "reciprocal", "round"):
-        noun = words.noun(function)
-        yield method(node, function), f"with {noun} of {here} in its place"
-    yield times(2.0, node), f"with 2 {here} in the place of {here}"
-    yield times(0.5, node), f"with ½ {here} in the place of {here}"
-
-
 def _of_loop(node):
-    """Another order of its steps, or one step less."""
+    """Another order of its steps, or some of them only."""
     holder = node if isinstance(node, ast.For) else node.generators[0]
-    all_of_it = applied("list", holder.iter)
     for how, part in PARTS_OF_A_LIST.items():
-        fields = dict(ast.iter_fields(holder))
-        changed = type(holder)(**fields | {"iter": ast.Subscript(all_of_it, part, ast.Load())})
+        changed = _with(holder, iter=expression(f"list(v)[{part}]", v=holder.iter))
         if holder is not node:
-            others = {**dict(ast.iter_fields(node)), "generators": [changed, *node.generators[1:]]}
-            changed = type(node)(**others)
+            changed = _with(node, generators=[changed, *node.generators[1:]])
         yield changed, f"with {how.format('step')} of a loop"
 
 
@@ -228,28 +247,18 @@ def _of_assignment(node, words):
     names = target.elts if isinstance(target, ast.Tuple) else [target]
     if not all(isinstance(name, ast.Name) for name in names):
         return
-    for name in names:
-        loaded = ast.Name(name.id, ast.Load())
-        if said := words.of(loaded):
-            for how, changed in _of_variable(loaded, said, words):
-                yield then(node, ast.Assign([name], changed)), how
+    said = [words.of(ast.Name(name.id, ast.Load())) for name in names]
+    for name, here in zip(names, said, strict=True):
+        for text, there in _OF_VARIABLE.items() if here else ():
+            changed = expression(text, v=ast.Name(name.id, ast.Load()))
+            how = f"with {there.format(v=here)} in the place of {here}"
+            yield then(node, ast.Assign([name], changed)), how
     if len(names) == 2:
+        pair = " and ".join(said) if all(said) else "two results"
         exchanged = ast.Tuple(names[::-1], ast.Store())
-        said = pair("two results", *(words.of(ast.Name(n.id, ast.Load())) for n in names))
-        yield ast.Assign([exchanged], node.value), f"with {said} exchanged"
+        yield _with(node, targets=[exchanged]), f"with {pair} exchanged"
 
 
-def _of_variable(name, said, words):
-    yield f"with −{said} in the place of {said}", ast.UnaryOp(ast.USub(), name)
-    for text, factor in (("½", 0.5), ("2", 2.0)):
-        yield f"with {text} {said} in the place of {said}", times(factor, name)
-    for function in ("exp", "log", "square", "sqrt", "sigmoid", "tanh", "abs", "mean", "sum"):
-        changed = f"{words.noun(function)} of {said}"
-        yield f"with {changed} in the place of {said}", method(name, function)
-    for text, factor in (("0", 0.0), ("1", 1.0)):
-        same = times(0.0, method(name, "nan_to_num"))
-        yield f"if {said} were {text}", ast.BinOp(same, ast.Add(), ast.Constant(factor))
-
-
-def _not(node):
-    return ast.UnaryOp(ast.Not(), node)
+def _with(node, **fields):
+    """A copy of a node in which some fields are others."""
+    return type(node)(**{**dict(ast.iter_fields(node)), **fields})

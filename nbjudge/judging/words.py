@@ -69,20 +69,22 @@ class Words:
         # Variables that it speaks of are known to who reads it.
         self._documentation = inspect.getdoc(exercise.reference) or ""
         self._parts = list(part.all())
+        self._own = {name for one in self._parts for name in _variables(one)}
         # Of each node what it was on each case; of one that did not run, nothing.
         self._noted = [notes(part, case) for case in cases]
         self._sizes = [lengths(exercise, case) for case in cases]
-        self._said: dict[int, str] = {}
+        self._said: dict[int, tuple[ast.AST, str]] = {}
 
     def of(self, node: ast.AST | None) -> str:
         """What an expression is called; empty if it has no name."""
         if node is None:
             return ""
         if id(node) not in self._said:
-            # A name that is assigned from itself has none.
-            self._said[id(node)] = ""
-            self._said[id(node)] = self._by_value(node) or self._by_form(node)
-        return self._said[id(node)]
+            # A name that is assigned from itself has none. The node is kept with what is said of
+            # it, for another may have its identity once it is gone.
+            self._said[id(node)] = node, ""
+            self._said[id(node)] = node, self._by_value(node) or self._by_form(node)
+        return self._said[id(node)][1]
 
     def axis(self, node: ast.AST, axis: int | None) -> str:
         """The letter of an axis of an expression; empty where there is none, or several."""
@@ -117,8 +119,7 @@ class Words:
         for part in self._parts:
             if id(node) in part.nodes:
                 loaded = [n for n in part.nodes.values() if isinstance(n, ast.Name)]
-                own = {argument.arg for argument in part.tree.args.args}
-                own |= {n.id for n in loaded if isinstance(n.ctx, ast.Store)}
+                own = _variables(part)
                 known = {n.id: self.of(n) for n in loaded if isinstance(n.ctx, ast.Load)}
                 yield from ((name, said) for name, said in known.items() if said and name in own)
 
@@ -169,6 +170,8 @@ class Words:
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
             return self.number(node.value)
         if isinstance(node, ast.Name):
+            if node.id not in self._own:
+                return ""
             if re.search(rf"\b{node.id}\b", self._documentation):
                 return f"`{node.id}`"
             return self.of(self._assigned(node.id)) or f"`{node.id}`"
@@ -211,9 +214,11 @@ class Words:
         return values[0] if len(values) == 1 else None
 
 
-def pair(what: str, a: str, b: str) -> str:
-    """`what` of two things, if both have a name."""
-    return f"{what} of {a} and {b}" if a and b else what
+def _variables(part):
+    """Names of its parameters, and of what it assigns."""
+    names = [n for n in part.nodes.values() if isinstance(n, ast.Name)]
+    assigned = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    return assigned | {argument.arg for argument in part.tree.args.args}
 
 
 def notes(part: Part, case: Case) -> dict[int, Any]:

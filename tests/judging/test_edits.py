@@ -81,14 +81,14 @@ def elbo(x, logits, mean, log_var):
 WRONG = {
     "log_importance_weights": (weights, "with an average over D where a sum over D is due"),
     "e_step": (responsibilities, "with `softmax` along N in the place of C"),
-    "subset_bound": (in_subsets, "`combinations_with_replacement` in the place of `combinations`"),
+    "subset_bound": (in_subsets, "`combinations_with_replacement` where `combinations` is due"),
     "maf_inverse": (first_for_all, "with `z` in the place of `x`"),
     "planar_transform": (planar, "divided by the square root of the divisor"),
     "gaussian_elbo": (elbo, "with an average over L where a sum over L is due"),
     "iwae_bound": (lambda log_w: log_w.amax(0) - math.log(len(log_w)), "with the largest over K"),
     "gradient_snr": (lambda g: g.mean(0) / g.std(0), "without the absolute value of the average"),
     "bits_per_dim": (lambda p, d: -p / d / math.log(2) ** 2, "is the right one divided by log 2"),
-    "uniform_dequantize": (lambda x, noise: x / 256 + noise, "with `x` divided by 256"),
+    "uniform_dequantize": (lambda x, noise: x / 256 + noise, "with `x`/256 in the place of `x`"),
 }
 
 
