@@ -18,11 +18,11 @@ MODULES = {"torch", "F", "math", "itertools", "np", "numpy", "nn"}
 SECONDS = 0.2
 # What may be left of a list, and as a slice.
 PARTS_OF_A_LIST = {
-    "the steps in reverse order": "::-1",
-    "all but the first {}": "1:",
-    "all but the last {}": ":-1",
-    "the first {} only": ":1",
-    "the last {} only": "-1:",
+    "the {}s of {} in reverse order": "::-1",
+    "all but the first {} of {}": "1:",
+    "all but the last {} of {}": ":-1",
+    "the first {} of {} only": ":1",
+    "the last {} of {} only": "-1:",
 }
 # Functions that a function calls are read too, so many calls down.
 _DEPTH = 2
@@ -74,7 +74,7 @@ class Part:
         """The function as its tree is now, with `others` in the place of what it calls."""
         # Edits may use names that the function has not.
         scope = {**self._scope, "_math": math, "_torch": torch, **others}
-        module = ast.fix_missing_locations(ast.Module([self.tree], []))
+        module = ast.Module([self.tree], [])
         with warnings.catch_warnings():
             # An edit may call what is no function.
             warnings.simplefilter("ignore", SyntaxWarning)
@@ -157,6 +157,13 @@ def subject(call: ast.Call) -> tuple[str, ast.AST | None]:
     if isinstance(call.func, ast.Attribute):
         return call.func.attr, first if is_of_module(call) else call.func.value
     return (call.func.id, first) if isinstance(call.func, ast.Name) else ("", None)
+
+
+def is_a_length(node: ast.AST) -> bool:
+    """Whether it is `len(x)` or `x.shape[0]`."""
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
+    return isinstance(node, ast.Call) and subject(node)[0] == "len"
 
 
 def is_of_module(call: ast.Call) -> bool:

@@ -164,6 +164,8 @@ def as_texts(got: torch.Tensor, want: torch.Tensor) -> tuple[str, str]:
     got, want = got.item(), want.item()
     if isinstance(got, bool):
         return str(got), str(want)
+    # −0.0 is 0 to whoever reads it.
+    got, want = got + 0.0, want + 0.0
     texts = [(f"{got:.{digits}g}", f"{want:.{digits}g}") for digits in (5, 8, 12, 17)]
     return next(((a, b) for a, b in texts if a != b), texts[-1])
 

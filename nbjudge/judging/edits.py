@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case
-from nbjudge.judging.code import Part, expression, places, then
-from nbjudge.judging.edits_of_code import additions_of, edits_of, lacks_of
+from nbjudge.judging.code import Part, expression, is_a_length, places, then
+from nbjudge.judging.edits_of_code import additions_of, edits_of, lacks_of, variables_of
 from nbjudge.judging.words import Words
 
 
@@ -44,6 +44,7 @@ def edits(exercise: Exercise, cases: tuple[Case, ...]) -> Iterator[Edit]:
 
     """
     yield from _made(exercise, solutions(exercise), cases, edits_of)
+    yield from _made(exercise, solutions(exercise), cases, variables_of)
     yield from _made(exercise, solutions(exercise), cases, additions_of)
 
 
@@ -74,6 +75,9 @@ def _made(exercise, functions, cases, of_node):
 def _of_part(part, words, of_node):
     # Another number says the least of what a person did.
     for place in sorted(places(part.tree), key=lambda p: isinstance(p.node, ast.Constant)):
+        if is_a_length(place.parent):
+            # What it is taken for is said of the length.
+            continue
         at = part.tree.name, place.node.lineno
         for node, said in of_node(place.node, words):
             if function := _compiled(part, place, node):
@@ -85,6 +89,7 @@ def _of_part(part, words, of_node):
 
 def _compiled(part, place, node):
     """The function with another node in that place; None if it is no program."""
+    ast.fix_missing_locations(ast.copy_location(node, place.node))
     try:
         with place.holding(node):
             return part.compiled()

@@ -3,14 +3,14 @@
 import ast
 from collections.abc import Iterator
 
-from nbjudge.judging.code import PARTS_OF_A_LIST, expression, is_of_module, subject
+from nbjudge.judging.code import PARTS_OF_A_LIST, expression, is_a_length, is_of_module, subject
 from nbjudge.judging.words import Words
 
 _SUMS = {"sum", "mean", "logsumexp", "amax", "max", "prod", "nansum"}
 # Functions of an axis that are taken for others.
 _INSTEAD = {
     "sum": ("mean",),
-    "mean": ("sum", "amax", "median"),
+    "mean": ("sum", "amax"),
     "prod": ("sum", "mean"),
     "amax": ("amin", "mean"),
     "max": ("min",),
@@ -67,6 +67,9 @@ def edits_of_call(node: ast.Call, words: Words) -> Iterator[tuple[ast.AST, str]]
     function, operand = subject(node)
     if not function:
         return
+    if is_a_length(node):
+        yield from other_lengths(node, words)
+        return
     noun, of = words.noun(function), words.of(operand)
     of = f" of {of}" if of else ""
     axis = _axis_of(node)
@@ -87,6 +90,11 @@ def edits_of_call(node: ast.Call, words: Words) -> Iterator[tuple[ast.AST, str]]
             yield _with_axis(node, wrong), said
         if is_sum:
             yield _with_axis(node, None), f"with {noun} of everything at once"
+            first = expression(f"v.select({axis}, 0)", v=operand)
+            of_axis = f" of {letter}" if letter else ""
+            yield first, f"with the first{of_axis} alone in the place of {noun}"
+        if function == "mean":
+            yield from _of_mean(operand, axis, letter, words)
     if function == "sum" and isinstance(node.func, ast.Name):
         yield from _of_sum(operand, words)
     if function in ("std", "var") and not any(k.arg == "correction" for k in node.keywords):
@@ -111,6 +119,27 @@ def edits_of_call(node: ast.Call, words: Words) -> Iterator[tuple[ast.AST, str]]
             yield ast.Call(node.func, node.args, fewer), said
 
 
+def other_lengths(node: ast.AST, words: Words) -> Iterator[tuple[ast.AST, str]]:
+    """The length of another axis."""
+    here = words.of(node)
+    for other, n in words.lengths():
+        if other != here:
+            yield n, f"with {other} in the place of {here or 'a length'}"
+
+
+def _of_mean(operand, axis, letter, words):
+    """The sum, divided by another number than that of its terms."""
+    total = f"v.sum({axis})"
+    less = expression(f"{total} / (v.shape[{axis}] - 1)", v=operand)
+    yield less, f"with a division by {letter or 'the number'} − 1"
+    median = expression(f"v.median({axis}).values", v=operand)
+    yield median, "with the median in the place of the average"
+    for other, n in words.lengths():
+        if other != letter:
+            said = f"with a division by {other}, not by {letter or 'the number of summands'}"
+            yield expression(f"{total} / n", v=operand, n=n), said
+
+
 def _of_logs(function, operand, axis, letter):
     over = f" over {letter}" if letter else ""
     for text, (said, due) in _OF_LOGS.get(function, {}).items():
@@ -124,7 +153,7 @@ def _of_sum(operand, words):
     yield expression("sum(v) / len(v)", v=operand), f"with the average of {of}, not its sum"
     for how, part in PARTS_OF_A_LIST.items():
         some = expression(f"sum(list(v)[{part}])", v=operand)
-        yield some, f"with {how.format('entry')} of {of}, not the sum of all"
+        yield some, f"with {how.format('entry', of)}, not the sum of all"
 
 
 def _axis_of(call):

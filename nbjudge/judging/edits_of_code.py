@@ -8,8 +8,8 @@ import ast
 import itertools
 from collections.abc import Iterator
 
-from nbjudge.judging.code import PARTS_OF_A_LIST, expression, subject, then
-from nbjudge.judging.edits_of_calls import edits_of_call
+from nbjudge.judging.code import PARTS_OF_A_LIST, expression, is_a_length, subject, then
+from nbjudge.judging.edits_of_calls import edits_of_call, other_lengths
 from nbjudge.judging.words import Words
 
 # Of `a` and `b`: what they are called if they have no names, and what may stand there.
@@ -36,26 +36,26 @@ _OPERATIONS = {
     ast.Mult: (
         ("one factor", "one factor"),
         {
-            "a": "not multiplied by {b}",
-            "b": "not multiplied by {a}",
-            "a / b": "divided by {b}, which is a factor",
-            "b / a": "divided by {a}, which is a factor",
+            "a": "without the factor: {b}",
+            "b": "without the factor: {a}",
+            "a / b": "with a division by what is a factor: {b}",
+            "b / a": "with a division by what is a factor: {a}",
             "a + b": "with a sum for a product, of {a} and {b}",
-            "a * a * b": "multiplied by {a} twice",
-            "a * b * b": "multiplied by {b} twice",
+            "a * a * b": "with a factor twice: {a}",
+            "a * b * b": "with a factor twice: {b}",
         },
     ),
     ast.Div: (
         ("what is divided", "the divisor"),
         {
-            "a": "not divided by {b}",
-            "a * b": "multiplied by {b}, by which it is to be divided",
+            "a": "without the division by {b}",
+            "a * b": "with a factor by which it is to be divided: {b}",
             "b / a": "with a quotient upside down, of {a} and {b}",
-            "a / b**2": "divided by {b} twice",
-            "a / b**0.5": "divided by the square root of {b}",
+            "a / b**2": "with a second division by {b}",
+            "a / b**0.5": "with a division by the square root of {b}, not by {b}",
         },
     ),
-    ast.Pow: (("a number", "the exponent"), {"a": "with {a} not raised to its power"}),
+    ast.Pow: (("a number", "of another"), {"a": "with {a} not raised to the power {b}"}),
     ast.MatMult: (
         ("one matrix", "one matrix"),
         {
@@ -82,6 +82,8 @@ _OF_NAME = {
     "v.sigmoid()": "the sigmoid of {v}",
     "v.abs()": "the absolute value of {v}",
     "1 / v": "1/{v}",
+    "v.sum()": "the sum of {v}",
+    "v.mean()": "the average of {v}",
     "v.round()": "{v} rounded",
     "2 * v": "2 {v}",
     "0.5 * v": "½ {v}",
@@ -90,8 +92,6 @@ _OF_VARIABLE = {
     "-v": "−{v}",
     **_OF_NAME,
     "v.tanh()": "the tanh of {v}",
-    "v.mean()": "the average of {v}",
-    "v.sum()": "the sum of {v}",
     "0 * v": "0",
     "0 * v + 1": "1",
 }
@@ -124,8 +124,8 @@ def edits_of(node: ast.AST, words: Words) -> Iterator[tuple[ast.AST, str]]:
         yield from _in_its_place(_OF_COUNT if words.is_a_count(node) else _OF_NAME, node, words)
     elif isinstance(node, (ast.For, ast.GeneratorExp, ast.ListComp)):
         yield from _of_loop(node)
-    elif isinstance(node, ast.Assign) and len(node.targets) == 1:
-        yield from _of_assignment(node, words)
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+        yield from _of_unpacking(node, words)
     elif isinstance(node, ast.AugAssign) and isinstance(node.op, (ast.Add, ast.Sub)):
         other = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
         value = words.of(node.value) or "what each step adds"
@@ -135,6 +135,8 @@ def edits_of(node: ast.AST, words: Words) -> Iterator[tuple[ast.AST, str]]:
         yield _with(node, test=other), "with a condition the other way round"
     elif isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load) and len(node.elts) == 2:
         yield ast.Tuple(node.elts[::-1], ast.Load()), "with two quantities exchanged"
+    elif isinstance(node, ast.Subscript) and is_a_length(node):
+        yield from other_lengths(node, words)
     elif isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
         yield node.value, f"without transposing {words.of(node.value) or 'a matrix'}"
     if isinstance(node, (ast.BinOp, ast.Call, ast.Subscript, ast.Name)):
@@ -180,7 +182,8 @@ def _of_operation(node, words):
     for text, said in others.items():
         yield expression(text, **parts), said.format(**names)
     for letter, n in words.lengths() if isinstance(node.op, ast.Div) else ():
-        yield expression("a / n", a=node.left, n=n), f"divided by {letter}, not by {names['b']}"
+        said = f"with a division by {letter}, not by {names['b']}"
+        yield expression("a / n", a=node.left, n=n), said
 
 
 def _another_variable(node, words):
@@ -188,7 +191,8 @@ def _another_variable(node, words):
     if isinstance(node, ast.Name) and (isinstance(node.ctx, ast.Store) or not words.of(node)):
         return
     for name, said in words.names(node):
-        if said != here:
+        # Two variables may be called the same where they are.
+        if (name != node.id) if isinstance(node, ast.Name) else (said != here):
             yield ast.Name(name, ast.Load()), f"with {said} in the place of {here}"
 
 
@@ -213,6 +217,7 @@ def _of_number(value):
     elif isinstance(value, (int, float)):
         candidates = [value + 1, value - 1] if isinstance(value, int) else []
         candidates += [2 * value, value / 2] if value else [1]
+        candidates += [10] if value == 2 else []
         for other in dict.fromkeys([*candidates, 0, -value]):
             if other != value:
                 said = f"with {Words.number(other)} in the place of {Words.number(value)}"
@@ -238,25 +243,36 @@ def _of_loop(node):
         changed = _with(holder, iter=expression(f"list(v)[{part}]", v=holder.iter))
         if holder is not node:
             changed = _with(node, generators=[changed, *node.generators[1:]])
-        yield changed, f"with {how.format('step')} of a loop"
+        yield changed, f"with {how.format('step', 'a loop')}"
 
 
-def _of_assignment(node, words):
-    """A variable changed wherever it is used from here on, or two of one call exchanged."""
-    target = node.targets[0]
-    names = target.elts if isinstance(target, ast.Tuple) else [target]
-    if not all(isinstance(name, ast.Name) for name in names):
-        return
-    said = [words.of(ast.Name(name.id, ast.Load())) for name in names]
-    for name, here in zip(names, said, strict=True):
+def variables_of(node: ast.AST, words: Words) -> Iterator[tuple[ast.AST, str]]:
+    """A variable taken for something else wherever it is used from its assignment on."""
+    for name in _assigned(node):
+        loaded = ast.Name(name.id, ast.Load())
+        here = words.of(loaded)
         for text, there in _OF_VARIABLE.items() if here else ():
-            changed = expression(text, v=ast.Name(name.id, ast.Load()))
-            how = f"with {there.format(v=here)} in the place of {here}"
-            yield then(node, ast.Assign([name], changed)), how
+            changed = ast.Assign([name], expression(text, v=loaded))
+            yield then(node, changed), f"with {there.format(v=here)} in the place of {here}"
+
+
+def _of_unpacking(node, words):
+    """Two results of one call, exchanged."""
+    names = _assigned(node)
     if len(names) == 2:
+        said = [words.of(ast.Name(name.id, ast.Load())) for name in names]
         pair = " and ".join(said) if all(said) else "two results"
         exchanged = ast.Tuple(names[::-1], ast.Store())
         yield _with(node, targets=[exchanged]), f"with {pair} exchanged"
+
+
+def _assigned(node):
+    """The names that a statement assigns, if it assigns names only."""
+    if not isinstance(node, ast.Assign) or len(node.targets) > 1:
+        return []
+    target = node.targets[0]
+    names = target.elts if isinstance(target, ast.Tuple) else [target]
+    return names if all(isinstance(name, ast.Name) for name in names) else []
 
 
 def _with(node, **fields):

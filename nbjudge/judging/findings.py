@@ -82,7 +82,8 @@ def _call_failed(exercise, c):
         return Finding(
             "timeout",
             f"{exercise.name} did not finish within {exercise.time_limit:g} seconds of processor "
-            "time. Look for a loop that never ends.",
+            "time. Look for a loop that never ends, or for one over single numbers in "
+            "the place of a product or sum of whole tensors.",
         )
     if seen.raised is None or (seen.changed and "inplace operation" in seen.raised.message):
         # Autograd noticed that an argument was overwritten; that is said in plainer words.

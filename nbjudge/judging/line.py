@@ -54,13 +54,17 @@ def wrong_line(sheet: Sheet, function: Callable, observed: Observed, kind: str) 
                 found.add(edit.at)
         if len(found) > 1:
             return ""
+        # Another line might have been found still.
         if time.process_time() > end:
-            break
+            return ""
     return _quoted(function, *found.pop()) if found else ""
 
 
 def _right_so_far(exercise, function, cases):
-    """Lines that assign what is a step of the right answer too."""
+    """Lines that assign what is a step of the right answer too, or the length of something.
+
+    Which of two lengths is meant shows where it is used.
+    """
     right = []
     with contextlib.suppress(OSError, TypeError, ValueError, SyntaxError):
         whole = Part(function)
@@ -72,13 +76,22 @@ def _right_so_far(exercise, function, cases):
                 for part in whole.all()
                 for statement in ast.walk(part.tree)
                 if isinstance(statement, ast.Assign)
-                if any(_same(noted.get(id(statement.value)), step) for step in steps)
+                if _is_count(noted.get(id(statement.value)))
+                or any(_same(noted.get(id(statement.value)), step) for step in steps)
             }
             right.append(here)
     return set.intersection(*right) if right else set()
 
 
+def _is_count(value):
+    if isinstance(value, tuple):
+        return all(map(_is_count, value))
+    return isinstance(value, int)
+
+
 def _same(value, step):
+    if isinstance(value, tuple) and isinstance(step, tuple):
+        return len(value) == len(step) and all(map(_same, value, step))
     alike = isinstance(value, torch.Tensor) and isinstance(step, torch.Tensor)
     return alike and value.shape == step.shape and torch.allclose(value, step.to(value.dtype))
 

@@ -1,5 +1,6 @@
 """The answer sheet: what the right answer and the wrong ones on record give, case by case."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from nbjudge.judging.code import SECONDS
 from nbjudge.judging.compare import Compared
 from nbjudge.judging.edits import Edit, detached, edits
 
+# All edits of a right answer on one case may take so long, unless they are few.
+_SECONDS_OF_EDITS, _FEWEST_EDITS = 1.0, 150
 # Cases and what a student's function did on each.
 Observed = list[tuple[Case, Observation]]
 
@@ -63,7 +66,10 @@ class Sheet:
     def edits(self, cases: tuple[Case, ...]) -> list[Edit]:
         """What the right answer becomes by one edit, told in words that fit these cases."""
         if cases not in self._edits:
-            self._edits[cases] = list(edits(self.exercise, cases))
+            # Some right answers take long; a student waits for what is said of a wrong one.
+            seconds = min(self.right(case).seconds for case in cases)
+            most = max(_FEWEST_EDITS, int(_SECONDS_OF_EDITS / max(seconds, 1e-6)))
+            self._edits[cases] = list(itertools.islice(edits(self.exercise, cases), most))
         return self._edits[cases]
 
     def detached(self, cases: tuple[Case, ...]) -> list[Edit]:

@@ -51,6 +51,8 @@ _CONSTANTS = {
     "log 2": math.log(2),
 }
 _FRACTIONS = {0.5: "½", 0.25: "¼", 1.5: "1½"}
+# Code of the right answer that is quoted is no longer.
+_LONGEST_QUOTE = 24
 _SIGNS = {ast.Add: "+", ast.Sub: "−", ast.Mult: "·", ast.Div: "/"}
 
 
@@ -73,6 +75,7 @@ class Words:
         # Of each node what it was on each case; of one that did not run, nothing.
         self._noted = [notes(part, case) for case in cases]
         self._sizes = [lengths(exercise, case) for case in cases]
+        self._values, self._numbers = list(self._known_values()), list(self._known_numbers())
         self._said: dict[int, tuple[ast.AST, str]] = {}
 
     def of(self, node: ast.AST | None) -> str:
@@ -142,29 +145,30 @@ class Words:
         found = [values.get(id(node)) for values in self._noted]
         if any(value is None for value in found):
             return ""
-        for name, holds in self._known():
-            if all(map(holds, self._cases, self._sizes, found)):
+        known = self._numbers if isinstance(found[0], (int, float)) else self._values
+        for name, wanted, is_same in known:
+            if all(map(is_same, found, wanted)):
                 return name
         return ""
 
-    def _known(self):
-        """What has a name, and whether a value is that on a case."""
+    def _known_values(self):
+        """What has a name, what it is on each case, and how that is compared with a value."""
         names = [name for name in self._exercise.axes if name != "return"]
         # What is left to its default is in no case.
         for i, name in enumerate(names[: min(len(case.args) for case in self._cases)]):
-            yield f"`{name}`", lambda case, sizes, value, i=i: _is(value, case.args[i])
+            yield f"`{name}`", [case.args[i] for case in self._cases], _is
         for terms in self._exercise.terms:
             for name, term in terms.items():
-                yield f"`{name}`", lambda case, sizes, value, term=term: _is_near(value, term(case))
+                yield f"`{name}`", [term(case) for case in self._cases], _is_near
+
+    def _known_numbers(self):
         for letter in self._sizes[0]:
-            for form, of in (("{}", float), ("log {}", math.log), ("1/{}", lambda n: 1 / n)):
-
-                def fits(case, sizes, value, letter=letter, of=of):
-                    return letter in sizes and _is_number(value, of(sizes[letter]))
-
-                yield form.format(letter), fits
+            sizes = [sizes.get(letter) for sizes in self._sizes]
+            if all(sizes):
+                for form, of in (("{}", float), ("log {}", math.log), ("1/{}", lambda n: 1 / n)):
+                    yield form.format(letter), list(map(of, sizes)), _is_number
         for name, constant in _CONSTANTS.items():
-            yield name, lambda case, sizes, value, constant=constant: _is_number(value, constant)
+            yield name, [constant] * len(self._cases), _is_number
 
     def _by_form(self, node):
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
@@ -199,7 +203,13 @@ class Words:
             return f"the result of `{function}`"
         if any(function in part.parts for part in self._parts):
             return f"`{function}`"
-        return ""
+        text = ast.unparse(node)
+        return f"`{text}`" if len(text) <= _LONGEST_QUOTE and not self._is_whole(node) else ""
+
+    def _is_whole(self, node):
+        """Whether it is all that a statement does."""
+        statements = [s for part in self._parts for s in ast.walk(part.tree)]
+        return any(node is getattr(s, "value", None) for s in statements if isinstance(s, ast.stmt))
 
     def _assigned(self, name):
         """What a variable stands for, if it is assigned once."""
@@ -218,7 +228,7 @@ def _variables(part):
     """Names of its parameters, and of what it assigns."""
     names = [n for n in part.nodes.values() if isinstance(n, ast.Name)]
     assigned = {name.id for name in names if isinstance(name.ctx, ast.Store)}
-    return assigned | {argument.arg for argument in part.tree.args.args}
+    return assigned | {n.arg for n in part.nodes.values() if isinstance(n, ast.arg)}
 
 
 def notes(part: Part, case: Case) -> dict[int, Any]:
@@ -234,6 +244,7 @@ def notes(part: Part, case: Case) -> dict[int, Any]:
         for one in part.all():
             for place in reversed([p for p in places(one.tree) if _has_a_value(p)]):
                 stack.enter_context(place.holding(_noting(place.node)))
+            ast.fix_missing_locations(one.tree)
         function = part.compiled_with(__note__=note)
     observe(function, replace(case, wrt=(), probe=None), SECONDS)
     return noted

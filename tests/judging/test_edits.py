@@ -83,7 +83,7 @@ WRONG = {
     "e_step": (responsibilities, "with `softmax` along N in the place of C"),
     "subset_bound": (in_subsets, "`combinations_with_replacement` where `combinations` is due"),
     "maf_inverse": (first_for_all, "with `z` in the place of `x`"),
-    "planar_transform": (planar, "divided by the square root of the divisor"),
+    "planar_transform": (planar, "with a division by the square root of the divisor"),
     "gaussian_elbo": (elbo, "with an average over L where a sum over L is due"),
     "iwae_bound": (lambda log_w: log_w.amax(0) - math.log(len(log_w)), "with the largest over K"),
     "gradient_snr": (lambda g: g.mean(0) / g.std(0), "without the absolute value of the average"),

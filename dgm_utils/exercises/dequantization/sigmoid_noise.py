@@ -91,6 +91,14 @@ def _(eps, shift, log_scale):
     return torch.sigmoid(a), log_normal - log_scale.sum(1) - log_slope
 
 
+@page.formula
+def _(eps, shift, log_scale):
+    a = eps * torch.exp(log_scale) + shift
+    log_normal = -0.5 * (eps**2).sum(1) - 0.5 * eps.shape[1] * math.log(2 * math.pi)
+    log_slope = (F.logsigmoid(a) + F.logsigmoid(-a)).sum(1)
+    return torch.sigmoid(a), log_normal - log_scale.sum(1) - log_slope
+
+
 @page.piece
 def stretched(eps, shift, log_scale):
     """The sigmoid's argument."""

@@ -109,6 +109,13 @@ def _(z, mean, log_var):
     return torch.logsumexp(log_q, 1) - math.log(len(mean))
 
 
+@page.formula
+def _(z, mean, log_var):
+    squares = ((z[:, None] - mean) ** 2 / log_var.exp()).sum(2)
+    log_norm = 0.5 * log_var.sum(1) + 0.5 * z.shape[1] * math.log(2 * math.pi)
+    return torch.logsumexp(-0.5 * squares - log_norm, 1) - math.log(len(mean))
+
+
 @page.piece
 def log_density(z, mean, log_var):
     """Log-density of every sample under every posterior, `(M, N)`, by matrix products."""

@@ -83,6 +83,12 @@ def _(log_w):
     return torch.log(torch.exp(log_w).mean(0))
 
 
+@page.formula
+def _(log_w):
+    largest = log_w.amax(0)
+    return largest + torch.log(torch.exp(log_w - largest).mean(0))
+
+
 @page.right
 def _(log_w):
     return torch.logsumexp(log_w, 0) - math.log(log_w.shape[0])

@@ -80,6 +80,12 @@ def _(log_px_given_z):
     return torch.log(torch.exp(log_px_given_z).mean(0))
 
 
+@page.formula
+def _(log_px_given_z):
+    largest = log_px_given_z.amax(0)
+    return largest + torch.log(torch.exp(log_px_given_z - largest).mean(0))
+
+
 @page.right
 def _(log_px_given_z):
     return torch.logsumexp(log_px_given_z, 0) - math.log(log_px_given_z.shape[0])

@@ -62,6 +62,17 @@ def be_the_coupling_layer(value, net, split, x):
     return bool(same.all()) and is_exact(-log_sigma.sum(1), log_scale.sum(1))
 
 
+@page.formula
+def _(net, split):
+    def conditioner(x):
+        t, s = net(x[:, :split])
+        stays = torch.zeros_like(x[:, :split])
+        mu = torch.cat([stays, -t * torch.exp(-s)], 1)
+        return mu, torch.cat([stays, -s], 1)
+
+    return conditioner
+
+
 @page.piece
 def behind_zeros(net, split, solved):
     """A conditioner with zeros where x stays and `solved(t, s)` = (μ, log σ) where it changes."""

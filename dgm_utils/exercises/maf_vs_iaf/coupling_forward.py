@@ -57,7 +57,8 @@ def let_the_first_stay(value, split, first):
 
 page.must_equal(
     "log_det",
-    "Differentiating z(x) gives another log-determinant than the one you return.",
+    "The map z(x) that is asked for, differentiated, has another log-determinant than the one you "
+    "return.",
     part=1,
 )
 

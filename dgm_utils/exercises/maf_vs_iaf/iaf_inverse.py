@@ -32,7 +32,7 @@ def _(draw):
 
 page.must_equal(
     "log_det",
-    "Differentiating x(z) gives another log-determinant than the one you return.",
+    "x = σ(z) ⊙ z + μ(z), differentiated, has another log-determinant than the one you return.",
     part=1,
 )
 

@@ -43,7 +43,7 @@ def _(draw):
 
 page.must_equal(
     "log_det",
-    "Differentiating z(x) gives another log-determinant than the one you return.",
+    "z = (x − μ(x)) / σ(x), differentiated, has another log-determinant than the one you return.",
     part=1,
 )
 

@@ -71,6 +71,14 @@ def _(log_joint, log_q0, log_dets):
     return log_joint - log_q0 + sum(log_dets)
 
 
+@page.formula
+def _(log_joint, log_q0, log_dets):
+    log_q = log_q0
+    for log_det in log_dets:
+        log_q = log_q - log_det
+    return log_joint - log_q
+
+
 @page.right
 def _(log_joint, log_q0, log_dets):
     return log_joint - log_q0 + sum(log_dets)

@@ -58,6 +58,14 @@ def _(log_q0, log_dets):
     return log_q0 - sum(log_dets)
 
 
+@page.formula
+def _(log_q0, log_dets):
+    log_q = log_q0
+    for log_det in log_dets:
+        log_q = log_q - log_det
+    return log_q
+
+
 @page.wrong("log-dets added")
 def _(log_q0, log_dets):
     """You add the log-dets: {got}; a layer base → data that stretches thins the density, so they
