@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import itertools
 import linecache
 import random
 from collections import Counter
@@ -135,11 +136,23 @@ def _as_typed(seen):
     return dataclasses.replace(seen, code=frozenset(), files=frozenset())
 
 
-def row(name: str, kinds: Counter) -> str:
-    """A row of the table."""
-    total = kinds.total()
-    named, bare = kinds["misconception"], sum(kinds[kind] for kind in BARE)
-    return f"| {name} | {total} | {named} | {total - named - bare} | {bare} |"
+_STRUCK = """# Wrong answers that are on no record
+
+`python -m benchmarks.diagnosis`: each wrong answer on record, struck from it and handed
+in. *Named*: a mistake is named that agrees on every case. *Said otherwise*: a shape, a
+type, a gradient that is missing, a step that over- or underflows. *Bare*: a number or a
+statement alone.
+
+| exercise | struck | named | said otherwise | bare |
+|---|---|---|---|---|"""
+_LINES = """
+# The line to look at
+
+Of each exercise whose page has a formula, up to eight edits of one line of it, handed in as
+a student's function. *Named*: the line that was edited. *Another*: one that is right.
+
+| exercise | wrong | named | another | none |
+|---|---|---|---|---|"""
 
 
 def main() -> None:
@@ -148,34 +161,55 @@ def main() -> None:
     parser.add_argument("--topic", choices=TOPICS, help="this one only, with every sentence")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = [
-        "# Wrong answers that are on no record",
-        "",
-        "`python -m benchmarks.diagnosis`: each wrong answer on record, struck from it and handed",
-        "in. *Named*: a mistake is named that agrees on every case. *Said otherwise*: a shape, a",
-        "type, a gradient that is missing, a step that over- or underflows. *Bare*: a number or a",
-        "statement alone.",
-        "",
-        "| exercise | struck | named | said otherwise | bare |",
-        "|---|---|---|---|---|",
+    asked = [
+        exercise
+        for topic in ([options.topic] if options.topic else TOPICS)
+        for exercise in importlib.import_module(f"dgm_utils.exercises.{topic}").EXERCISES
+        if exercise.name != "train_vampprior"
     ]
-    every = Counter()
-    for topic in [options.topic] if options.topic else TOPICS:
-        for exercise in importlib.import_module(f"dgm_utils.exercises.{topic}").EXERCISES:
-            if exercise.name == "train_vampprior":
-                continue
-            kinds = Counter()
-            for name, verdict in verdicts(exercise):
-                kinds[verdict.kind] += 1
-                if options.topic:
-                    print(f"{exercise.name}, {name}: {verdict.kind}. {verdict.sentence}")
-            every += kinds
-            lines.append(row(f"`{exercise.name}`", kinds))
-            print(lines[-1], flush=True)
-    lines.append(row("**all**", every))
-    print(lines[-1])
+    struck, blamed = Table(_STRUCK), Table(_LINES)
+    for exercise in asked:
+        kinds = Counter()
+        for name, verdict in verdicts(exercise):
+            kinds[verdict.kind] += 1
+            if options.topic:
+                print(f"{exercise.name}, {name}: {verdict.kind}. {verdict.sentence}")
+        bare = sum(kinds[kind] for kind in BARE)
+        named = kinds["misconception"]
+        struck.add(exercise.name, kinds.total(), named, kinds.total() - named - bare, bare)
+    for exercise in asked:
+        found = lines(exercise)
+        if found:
+            numbers = (found[what] for what in ("named", "another", "none"))
+            blamed.add(exercise.name, found.total(), *numbers)
+    report = f"{struck}\n{blamed}\n"
     if not options.topic:
-        REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        REPORT.write_text(report, encoding="utf-8")
+
+
+class Table:
+    """A table of counts that is printed row by row, with a sum below.
+
+    Args:
+        head: what stands above its rows.
+
+    """
+
+    def __init__(self, head: str):
+        self._lines, self._sums = [head], []
+        print(head, flush=True)
+
+    def add(self, name: str, *counts: int) -> None:
+        """Add a row."""
+        self._lines.append(self._row(f"`{name}`", counts))
+        self._sums = [a + b for a, b in itertools.zip_longest(self._sums, counts, fillvalue=0)]
+        print(self._lines[-1], flush=True)
+
+    def __str__(self) -> str:
+        return "\n".join([*self._lines, self._row("**all**", self._sums)])
+
+    def _row(self, name, counts):
+        return f"| {' | '.join([name, *map(str, counts)])} |"
 
 
 if __name__ == "__main__":
