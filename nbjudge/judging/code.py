@@ -39,6 +39,7 @@ class Part:
     Attributes:
         tree: its definition, without decorators and docstring.
         nodes: of the definition, by identity.
+        scope: what the names mean that it takes from outside.
         parts: name → the functions that it calls.
 
     Raises:
@@ -56,8 +57,8 @@ class Part:
         if ast.get_docstring(self.tree) is not None:
             del self.tree.body[0]
         self.nodes = {id(node): node for node in ast.walk(self.tree)}
-        self._scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
-        called = {name: self._scope.get(name) for name in _called(self.tree) if depth}
+        self.scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+        called = {name: self.scope.get(name) for name in _called(self.tree) if depth}
         self.parts = {
             name: Part(callee, package, depth - 1)
             for name, callee in called.items()
@@ -73,7 +74,7 @@ class Part:
     def compiled(self, **others) -> Callable:
         """The function as its tree is now, with `others` in the place of what it calls."""
         # Edits may use names that the function has not.
-        scope = {**self._scope, "_math": math, "_torch": torch, **others}
+        scope = {**self.scope, "_math": math, "_torch": torch, **others}
         module = ast.Module([self.tree], [])
         with warnings.catch_warnings():
             # An edit may call what is no function.

@@ -13,7 +13,7 @@ from nbjudge.judging.compare import Compared
 from nbjudge.judging.edits import Edit, detached, edits
 
 # All edits of a right answer on one case may take so long, unless they are few.
-_SECONDS_OF_EDITS, _FEWEST_EDITS = 1.0, 150
+_SECONDS_OF_EDITS, _FEWEST_EDITS = 2.0, 150
 # Cases and what a student's function did on each.
 Observed = list[tuple[Case, Observation]]
 

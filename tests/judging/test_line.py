@@ -89,3 +89,18 @@ def test_nothing_is_said_of_a_function_without_source():
     scope = {}
     exec("def multi_sample_elbo(log_w): return log_w.sum(0)", scope)
     assert line_of(scope["multi_sample_elbo"]) == ""
+
+
+calls = []
+
+
+def test_a_function_that_does_more_than_compute_is_not_run_again():
+    def multi_sample_elbo(log_w):
+        calls.append(len(log_w))
+        return log_w.sum(0)
+
+    exercise = BY_NAME["multi_sample_elbo"]
+    observed, verdict = run(exercise, multi_sample_elbo)
+    before = len(calls)
+    assert wrong_line(Sheet(exercise), multi_sample_elbo, observed, verdict.kind) == ""
+    assert len(calls) == before
