@@ -45,7 +45,7 @@ def explain(sheet: Sheet, observed: Observed, finding: Finding) -> Explanation |
         return found
     if finding.kind in _OF_MANNERS:
         return None
-    if finding.kind in ("gradient", "no gradient"):
+    if finding.kind == "gradient":
         return _detached(sheet, cases, pairs, finding.at.rtol)
     # The failing case first: most changes differ from the student's there already.
     pairs = sorted(pairs, key=lambda pair: pair[0] is not finding.at.case)
@@ -131,7 +131,7 @@ def _detached(sheet, cases, pairs, rtol):
 
 
 # What is wrong beside the numbers, and has its own sentence.
-_OF_MANNERS = {"raised", "type", "mutation", "calls", "memory", "device", "dtype"}
+_OF_MANNERS = {"raised", "type", "mutation", "calls", "memory", "device", "dtype", "no gradient"}
 
 
 def _explains(predict, pairs, right_of, rtol):

@@ -103,9 +103,13 @@ def test_an_edit_is_said_in_words(name):
 
 
 def test_a_step_without_gradient_is_named():
-    exercise = dataclasses.replace(BY_NAME["variational_bound"], misconceptions=())
-    _, verdict = run(exercise, lambda p, x, u, log_q: (p(x + u) - log_q.detach()).mean(0))
-    assert "your gradients are what comes out when `log_q` is detached" in verdict.sentence
+    def likelihood(x, forward, base_log_prob):
+        z, log_det = forward(x)
+        return base_log_prob(z) + log_det.detach()
+
+    exercise = dataclasses.replace(BY_NAME["flow_log_likelihood"], misconceptions=())
+    _, verdict = run(exercise, likelihood)
+    assert "your gradients are what comes out when `log |det|` is detached" in verdict.sentence
 
 
 def test_no_edit_explains_what_is_wrong_for_another_reason():
