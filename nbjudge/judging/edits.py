@@ -8,6 +8,7 @@ terms, found in numbers (see `words`), and quotes no line of the reference.
 
 import ast
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,9 @@ from nbjudge.inside.case import Case
 from nbjudge.judging.code import Part, expression, is_a_length, places, then
 from nbjudge.judging.edits_of_code import additions_of, edits_of, lacks_of, variables_of
 from nbjudge.judging.words import Words
+
+# Of some functions the source is not at hand, or no `def`, or not to be edited.
+_UNREADABLE = OSError, TypeError, ValueError, SyntaxError
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +47,8 @@ def edits(exercise: Exercise, cases: tuple[Case, ...]) -> Iterator[Edit]:
         cases: of one dtype, on which steps are known again.
 
     """
-    yield from _made(exercise, solutions(exercise), cases, edits_of)
-    yield from _made(exercise, solutions(exercise), cases, variables_of)
-    yield from _made(exercise, solutions(exercise), cases, additions_of)
+    ways = edits_of, variables_of, additions_of
+    yield from _made(exercise, solutions(exercise), cases, *ways)
 
 
 def solutions(exercise: Exercise) -> tuple[Callable, ...]:
@@ -55,8 +58,7 @@ def solutions(exercise: Exercise) -> tuple[Callable, ...]:
 
 def repairs(exercise: Exercise, function: Callable, cases: tuple[Case, ...]) -> Iterator[Edit]:
     """Every edit of a wrong answer, and what it may lack at the end of a line."""
-    yield from _made(exercise, (function,), cases, lacks_of)
-    yield from _made(exercise, (function,), cases, edits_of)
+    yield from _made(exercise, (function,), cases, lacks_of, edits_of)
 
 
 def detached(exercise: Exercise, cases: tuple[Case, ...]) -> Iterator[Edit]:
@@ -64,12 +66,16 @@ def detached(exercise: Exercise, cases: tuple[Case, ...]) -> Iterator[Edit]:
     yield from _made(exercise, solutions(exercise), cases, _detachments_of)
 
 
-def _made(exercise, functions, cases, of_node):
+def _made(exercise, functions, cases, *ways):
+    """All edits of one way before those of the next."""
+    read = []
     for function in functions:
-        # Of some the source is not at hand, or no `def`.
-        with contextlib.suppress(OSError, TypeError, ValueError, SyntaxError):
+        with contextlib.suppress(*_UNREADABLE):
             part = Part(function)
-            yield from _of_part(part, Words(exercise, part, cases), of_node)
+            read.append((part, Words(exercise, part, cases)))
+    for of_node, (part, words) in itertools.product(ways, read):
+        with contextlib.suppress(*_UNREADABLE):
+            yield from _of_part(part, words, of_node)
 
 
 def _of_part(part, words, of_node):

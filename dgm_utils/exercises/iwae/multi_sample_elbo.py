@@ -55,11 +55,6 @@ def lie_below_the_bound(elbo, log_w):
     return at_most(elbo, iwae.iwae_bound(log_w))
 
 
-@page.formula
-def _(log_w):
-    return log_w.mean(0)
-
-
 @page.wrong("log of mean for mean of logs")
 def _(log_w):
     """You take the log of the average weight, which is the importance weighted bound: {got};

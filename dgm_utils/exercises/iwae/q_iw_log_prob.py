@@ -88,7 +88,7 @@ page.must_equal(
 )
 page.must_add_to_one(
     "log_cell",
-    "Averaged over z_2 ~ q and integrated over z, q_IW must give 1: q_IW is a density. "
+    "Averaged over z_2 ~ q and integrated over z, q_IW must give 1: q_EW is a density. "
     "Yours is not.",
     double=1e-6,
 )
