@@ -150,6 +150,7 @@ def fuzz(fuzzer: Fuzzer, number: int, seed: int) -> tuple[list[str], list[str]]:
     many = list(drawn)
     for start in range(0, len(many), CLASS):
         fuzzer.grade(many[start : start + CLASS])
+        print(f"{min(start + CLASS, len(many))} of {len(many)} graded", file=sys.stderr)
     return many, [mutant for mutant in many if fuzzer.fault(mutant)]
 
 

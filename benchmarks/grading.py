@@ -69,6 +69,8 @@ PR_SET_CHILD_SUBREAPER = 36
 FASTER, OVERHEAD = 6.0, 0.4
 
 STOCK, CHECKS_ONLY, OURS = "stock", "stock, checks only", "dgm grade"
+# The points that are known beforehand, and those that a stock kernel gives.
+ALL_OR_NOTHING = "\nc.ExecuteAndMark.partial_credit = False\n"
 STOCK_CONFIG = """
 for name in ("sanitize_preprocessors", "autograde_preprocessors", "pre_convert_hook"):
     c.Autograde.pop(name, None)
@@ -212,7 +214,8 @@ class Classes:
         self._model = folder / "model"
         self._model.mkdir()
         shutil.copytree(ROOT / "solutions" / assignment, self._model / "solutions" / assignment)
-        shutil.copy(ROOT / "nbgrader_config.py", self._model)
+        config = (ROOT / "nbgrader_config.py").read_text(encoding="utf-8") + ALL_OR_NOTHING
+        (self._model / "nbgrader_config.py").write_text(config, encoding="utf-8")
         exercises = import_module(f"dgm_utils.exercises.{assignment}").EXERCISES
         course = Course(self._model)
         expected = build_class(course, assignment, exercises)

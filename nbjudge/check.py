@@ -167,7 +167,7 @@ def _run(sheet, function, seed):
     task = make_task(sheet.exercise, seed, devices())
     observations, probe = observe_task(function, task)
     observed = list(zip(task.cases, observations, strict=False))
-    return observed, judge(sheet, observed, probe)
+    return observed, judge(sheet, observed, probe, task.cases[len(observed) :])
 
 
 def devices():

@@ -7,7 +7,7 @@ import ast
 import contextlib
 import functools
 import importlib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, replace
 
 from nbformat import NotebookNode, from_dict
@@ -21,11 +21,14 @@ from nbjudge.errors import UserError
 from nbjudge.inside import wire
 from nbjudge.inside.code import Code, code_in
 from nbjudge.inside.mime import OBSERVED_MIME
+from nbjudge.inside.observe import observe_task
 from nbjudge.inside.tensors import Counted
 from nbjudge.judging.causes import cause_of
+from nbjudge.judging.duties import points_due
 from nbjudge.judging.judge import judge
 from nbjudge.judging.screen import as_html, as_text, in_short
 from nbjudge.judging.sheet import Sheet
+from nbjudge.judging.signature import KINDS, Signature, same, signature
 from nbjudge.judging.verdict import VERDICT_MIME, Verdict
 from nbjudge.running.execute import is_graded
 from nbjudge.running.sandbox import visible_modules
@@ -44,14 +47,22 @@ class Checks:
         checker: what they import.
         notebooks: the instructor's.
         secret: from which the numbers of the cases follow; see `seeds`.
+        partial: whether a part of the points is given for a part of the duties.
 
     """
 
-    def __init__(self, module: str, checker: Checker, notebooks: list[NotebookNode], secret: bytes):
+    def __init__(
+        self,
+        module: str,
+        checker: Checker,
+        notebooks: list[NotebookNode],
+        secret: bytes,
+        partial: bool,
+    ):
         self.module, self.may_import = module, checker.may_import
         self._exercises: dict[str, Exercise] = checker.exercises
         self.exercises = tuple(self._exercises.values())
-        self._notebooks, self._secret = notebooks, secret
+        self._notebooks, self._secret, self._partial = notebooks, secret, partial
         self._sheets = {name: Sheet(exercise) for name, exercise in self._exercises.items()}
 
     def packages(self) -> set[str]:
@@ -74,6 +85,19 @@ class Checks:
         """What is asked, as it goes into a sandbox: the cases, and no answers."""
         packages = (self.module.partition(".")[0], __package__)
         return wire.dump_tasks(self._tasks, visible_modules(self.may_import), packages)
+
+    def agree(self, name: str, function: Callable, numbers: Signature) -> bool:
+        """Whether a function gives what has this signature, on the cases of one of the checks.
+
+        Args:
+            name: of the exercise.
+            function: one that may run here.
+            numbers: as a verdict has them.
+
+        """
+        tasks = [task for (asked, _), task in self._tasks.items() if asked == name]
+        seen = (zip(task.cases, observe_task(function, task)[0], strict=False) for task in tasks)
+        return any(same(signature(list(observed)), numbers) for observed in seen)
 
     def asked_by(self, cell: NotebookNode) -> list[tuple[str, int]]:
         """(Name, seed) of every `check(name, seed=…)` in a graded code cell, in order."""
@@ -99,8 +123,8 @@ class Checks:
         notebook: NotebookNode,
         code: frozenset[Code],
         beside: Collection[str],
-    ) -> bool:
-        """Put a verdict in place of the outputs of a cell that has checks; whether it passed.
+    ) -> float:
+        """Put a verdict in place of the outputs of a cell that has checks; gives its points.
 
         Args:
             cell: of the notebook; it is changed.
@@ -109,17 +133,31 @@ class Checks:
             beside: names of the files that were handed in beside it.
 
         """
+        worth = float(cell.metadata.nbgrader.get("points", 0))
         checks = self.asked_by(cell)
         verdicts = self._verdicts(cell, checks, code)
-        if verdicts[-1].kind == NO_ANSWER:
+        # The worst is shown, and counts.
+        points, _, number = min(
+            (self._points(verdict, worth), verdict.passed, number)
+            for number, verdict in enumerate(verdicts)
+        )
+        shown = verdicts[number]
+        if shown.kind == NO_ANSWER:
             cause = cause_of(notebook.cells, cell, beside)
-            said = f"{verdicts[-1].sentence} {cause}".strip()
-            verdicts[-1] = replace(verdicts[-1], sentence=said)
-        cell.outputs = list(self._outputs(checks, verdicts))
-        return verdicts[-1].passed
+            shown = replace(shown, sentence=f"{shown.sentence} {cause}".strip())
+        shown = replace(shown, copied=any(verdict.copied for verdict in verdicts))
+        cases = sum(len(self._tasks[check].cases) for check in checks[: len(verdicts)])
+        cell.outputs = list(self._outputs(shown, cases, points, worth))
+        return points
+
+    def _points(self, verdict, worth):
+        if verdict.passed:
+            return worth
+        for_values = self._exercises[verdict.exercise].for_values if self._partial else None
+        return points_due(verdict.duties, worth, for_values)
 
     def _verdicts(self, cell, checks, code):
-        """Verdicts on a cell's checks, in order, up to the first that did not pass."""
+        """Verdicts on a cell's checks, in order, up to the first after which none was made."""
         texts = [output.data[OBSERVED_MIME] for output in cell.outputs if _is_record(output)]
         errors = [output for output in cell.outputs if output.output_type == "error"]
         verdicts = []
@@ -133,7 +171,7 @@ class Checks:
             else:
                 verdict = _no_verdict(name, "nothing was recorded")
             verdicts.append(verdict)
-            if not verdict.passed:
+            if verdict.kind in (NO_ANSWER, "timeout"):
                 break
         return verdicts
 
@@ -146,32 +184,41 @@ class Checks:
                 (case, replace(seen, code=code))
                 for case, seen in zip(task.cases, observations, strict=False)
             ]
-            return judge(self._sheets[name], observed, probe)
+            missed = task.cases[len(observed) :]
+            verdict = judge(self._sheets[name], observed, probe, missed)
+            if verdict.kind in KINDS and not missed:
+                verdict = replace(verdict, numbers=signature(observed))
+            return verdict
         except Exception as error:
             # Records that were tampered with can be wrong in any way; none is worth a point, and
             # none may stop the class. Honest ones are proved beforehand, by the preflight.
             return _no_verdict(name, f"its record is not what a check writes: {error}")
 
-    def _outputs(self, checks, verdicts):
-        last = verdicts[-1]
-        last = replace(last, copied=any(verdict.copied for verdict in verdicts))
-        exercise = self._exercises[last.exercise]
-        cases = sum(len(self._tasks[check].cases) for check in checks[: len(verdicts)])
+    def _outputs(self, verdict, cases, points, worth):
+        exercise = self._exercises[verdict.exercise]
         data = {
-            "text/html": as_html(exercise, last, cases),
-            "text/plain": as_text(exercise, last, cases),
-            VERDICT_MIME: asdict(last),
+            "text/html": as_html(exercise, verdict, cases),
+            "text/plain": as_text(exercise, verdict, cases),
+            VERDICT_MIME: asdict(verdict),
         }
         # Validated with the whole notebook: each by itself takes nbformat as long as all together.
         yield from_dict({"output_type": "display_data", "data": data, "metadata": {}})
-        if not last.passed:
-            said = in_short(last)
+        if verdict.passed:
+            return
+        if points:
+            # nbgrader reads the number, a person what is said of it.
+            said = f"<p>{points:g} of {worth:g} points.</p>"
+            data = {"text/html": said, "text/plain": f"{points:g}"}
+            about = {"execution_count": None, "data": data, "metadata": {}}
+            yield from_dict({"output_type": "execute_result", **about})
+        else:
+            said = in_short(verdict)
             about = {"ename": "CheckFailed", "evalue": said, "traceback": said.splitlines()}
             yield from_dict({"output_type": "error", **about})
 
 
 def checks_of(
-    notebooks: list[NotebookNode], modules: Iterable[str], secret: bytes = b""
+    notebooks: list[NotebookNode], modules: Iterable[str], secret: bytes, partial: bool
 ) -> Checks | None:
     """The checks of an instructor's notebooks, if there are any.
 
@@ -179,6 +226,7 @@ def checks_of(
         notebooks: the instructor's.
         modules: from which they import what is called `check`.
         secret: from which the numbers of the cases follow.
+        partial: whether a part of the points is given for a part of the duties.
 
     Raises:
         UserError: when they import checks from several places.
@@ -195,7 +243,7 @@ def checks_of(
             f"the notebooks of one assignment take `check` from one module, not from "
             f"{' and '.join(found)}"
         )
-    return next((Checks(*one, notebooks, secret) for one in found.items()), None)
+    return next((Checks(*one, notebooks, secret, partial) for one in found.items()), None)
 
 
 def _is_record(output: NotebookNode) -> bool:

@@ -103,6 +103,16 @@ def _parser(name, add):
     report.add_argument("assignment")
     report.set_defaults(command=_report)
 
+    name = commands.add_parser(
+        "name", help="have a mistake that the report calls unknown explained"
+    )
+    name.add_argument("assignment")
+    name.add_argument("exercise")
+    name.add_argument("group", type=_positive, help="its number in the report")
+    name.add_argument("mistake", help="its name, as reports will count it")
+    name.add_argument("sentence", help="what a student reads; may hold {got} and {expected}")
+    name.set_defaults(command=_name)
+
     feedback = commands.add_parser("feedback", help="write a page for each graded student")
     feedback.add_argument("assignment")
     feedback.set_defaults(command=_feedback)
@@ -163,35 +173,10 @@ def _course(options):
 
 
 def _start_early(options):
-    """Begin with what takes long, before it is known what the course is like."""
     from nbjudge.running.startup import start_early
 
-    course = os.path.realpath(options.course)
-    while not os.path.isfile(os.path.join(course, "nbgrader_config.py")):
-        course, below = os.path.dirname(course), course
-        if course == below:
-            # Not in a course, which will be said.
-            return
     named = [options.assignment] if isinstance(options.assignment, str) else options.assignment
-    start_early(options.jailed, (course,), _large_modules(course, named))
-
-
-def _large_modules(course, assignments):
-    """What is imported once for all notebooks, as far as can be told without the configuration."""
-    found = (path for folder in _folders_in(course) for path in _folders_in(folder))
-    for path in found:
-        if not assignments or path.name in assignments:
-            with contextlib.suppress(OSError):
-                if any(b"torch" in notebook.read_bytes() for notebook in path.glob("*.ipynb")):
-                    return ("torch",)
-    return ()
-
-
-def _folders_in(folder):
-    try:
-        return [path for path in Path(folder).iterdir() if path.is_dir()]
-    except OSError:
-        return []
+    start_early(options.course, named, options.jailed)
 
 
 def _release(options):
@@ -246,6 +231,23 @@ def _report(options):
     return 0
 
 
+def _name(options):
+    from nbjudge.name import name_mistake
+
+    path, named = name_mistake(
+        _course(options),
+        options.assignment,
+        options.exercise,
+        options.group,
+        options.mistake,
+        options.sentence,
+    )
+    students = len(named.students)
+    print(f"{path}: {options.mistake!r}, as {students} student{'s' * (students > 1)} had it")
+    print(f"Read what was written there. `{options.typed} grade {options.assignment}` explains it.")
+    return 0
+
+
 def _feedback(options):
     from tqdm import tqdm
 
@@ -279,7 +281,6 @@ def _feedback(options):
 
 
 def _export(options):
-    from pathlib import Path
 
     from nbjudge.reports.export import fill, grades, write_plain
 
@@ -314,6 +315,8 @@ def _demo(options):
     from nbjudge.mark import exercises_of
 
     course = _course(options)
+    # A part of the points would be what the judge says, and known from nowhere else.
+    course.api.config.ExecuteAndMark.partial_credit = False
     chosen = options.assignment or course.assignments()
     for assignment in chosen:
         course.require(assignment)

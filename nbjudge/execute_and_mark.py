@@ -45,6 +45,7 @@ class Grader:
         rules: limits for each notebook.
         secret: from which the numbers of the cases follow; see `seeds`.
         hidden: folders that nothing in the sandbox may see.
+        partial: whether a check gives a part of its points for a part of the duties.
         restore: gives a notebook of some name its locked cells as they are graded, hidden tests
             too; None leaves them.
 
@@ -58,10 +59,11 @@ class Grader:
         rules: Rules | None = None,
         secret: bytes = b"",
         hidden: tuple[str, ...] = (),
+        partial: bool = True,
         restore: Callable[[NotebookNode, str], NotebookNode] | None = None,
     ):
         self.rules = rules or Rules()
-        self.marker = Marker(*sources, secret=secret)
+        self.marker = Marker(*sources, secret=secret, partial=partial)
         self.contents = self.marker.contents(jailed, hidden)
         self.sandbox = Sandbox(self.contents)
         try:
@@ -115,11 +117,14 @@ class ExecuteAndMark(NbGraderPreprocessor):
     sandbox = Bool(True, help="False runs student code unprotected").tag(config=True)
     cell_seconds = Float(60, help="seconds of processor time for one cell").tag(config=True)
     notebook_seconds = Float(900, help="the same for all cells and restarts").tag(config=True)
+    partial_credit = Bool(
+        True, help="whether a check gives a part of its points for a part of the duties"
+    ).tag(config=True)
 
     def grader(self, course: CourseDirectory, assignment: str) -> Grader:
         """What grades this assignment under this configuration."""
         rules = Rules(self.cell_seconds, self.notebook_seconds)
-        return grader_for(course, assignment, self.sandbox, rules)
+        return grader_for(course, assignment, self.sandbox, rules, self.partial_credit)
 
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
         """Execute a sanitized notebook, unless that was done already, and mark it."""
@@ -154,7 +159,11 @@ _graders: dict[tuple, Grader] = {}
 
 
 def grader_for(
-    course: CourseDirectory, assignment: str, jailed: bool, rules: Rules | None = None
+    course: CourseDirectory,
+    assignment: str,
+    jailed: bool,
+    rules: Rules | None = None,
+    partial: bool = True,
 ) -> Grader:
     """The grader of an assignment; one at a time is kept, from one submission to the next."""
     sources, releases = (
@@ -167,11 +176,11 @@ def grader_for(
     secret, hidden = secret_of(course), hidden_folders(course)
     # By content as well: Jupyter's server lives long enough to see an assignment change.
     contents = tuple((path, path.read_bytes()) for path in (*sources, *releases))
-    key = contents, jailed, rules, secret
+    key = contents, jailed, rules, secret, partial
     if key not in _graders:
         close_graders()
         restore = functools.partial(_restored, course, assignment)
-        _graders[key] = Grader(sources, releases, jailed, rules, secret, hidden, restore)
+        _graders[key] = Grader(sources, releases, jailed, rules, secret, hidden, partial, restore)
     return _graders[key]
 
 

@@ -52,22 +52,28 @@ class Marker:
         sources: the instructor's notebooks. They say which checks there are, and where they come
             from, if there are any.
         secret: from which the numbers of the cases follow; see `seeds`.
+        partial: whether a check gives a part of its points for a part of the duties.
 
     Raises:
         UserError: when they import `check` from several places.
 
     """
 
-    def __init__(self, *sources: Path, secret: bytes = b""):
+    def __init__(self, *sources: Path, secret: bytes = b"", partial: bool = True):
         notebooks = [nbformat.read(source, as_version=4) for source in sources]
-        self._checks = _checks_of(notebooks, secret)
+        self._checks = checks_asked(notebooks, secret, partial)
         self._beside = _files_beside(sources)
         code = [cell.source for n in notebooks for cell in n.cells if is_code(cell)]
         self._preloaded = ("torch",) if any("torch" in source for source in code) else ()
         # What a result depends on beside the submission.
         packages = {__package__, *(self._checks.packages() if self._checks else ())}
         files = [*sources, *_files_of(packages)]
-        parts = [secret, VERDICT_MIME.encode(), *(file.read_bytes() for file in files)]
+        parts = [
+            secret,
+            VERDICT_MIME.encode(),
+            bytes([partial]),
+            *(file.read_bytes() for file in files),
+        ]
         parts += [part for name, content in self._beside for part in (name.encode(), content)]
         self.version = hashlib.sha256(b"".join(parts)).digest()
 
@@ -94,10 +100,8 @@ class Marker:
             if is_graded(cell) and (reason := why_unreached(notebook, cell)):
                 raise Unfinished(reason)
             if self._checks and self._checks.asked_by(cell):
-                passed = self._checks.mark(cell, notebook, code, beside)
-                worth = float(cell.metadata.nbgrader.get("points", 0))
-                max_points += worth
-                points += worth if passed else 0.0
+                points += self._checks.mark(cell, notebook, code, beside)
+                max_points += float(cell.metadata.nbgrader.get("points", 0))
                 continue
             # A check that the student called elsewhere: its record is for no reader. In a graded
             # cell a verdict would be the student's own.
@@ -119,7 +123,7 @@ def exercises_of(source: Path) -> tuple:
 
     """
     notebooks = [nbformat.read(source, as_version=4)]
-    if checks := _checks_of(notebooks, b""):
+    if checks := checks_asked(notebooks):
         return checks.exercises
     for module in sorted(_modules_of_check(notebooks)):
         try:
@@ -138,14 +142,17 @@ def _modules_of_check(notebooks):
     return {node.module for node in imports if "check" in [name.name for name in node.names]}
 
 
-def _checks_of(notebooks, secret):
-    """The checks of notebooks; None if they import no `check`, so that torch is not imported."""
+def checks_asked(notebooks: list[NotebookNode], secret: bytes = b"", partial: bool = True):
+    """The checks of an instructor's notebooks, see `Checks`.
+
+    None if they import no `check`, and then torch is not imported either.
+    """
     modules = _modules_of_check(notebooks)
     if not modules:
         return None
     from nbjudge.checks import checks_of
 
-    return checks_of(notebooks, modules, secret)
+    return checks_of(notebooks, modules, secret, partial)
 
 
 def _files_of(packages: set[str]) -> list[Path]:

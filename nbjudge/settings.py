@@ -69,6 +69,7 @@ def configure(c: Config, config_file: str) -> None:
     c.Exporter.optimistic_validation = True
     # `c.PerDay.share` is the share of the points that each day after the due date costs.
     c.AssignLatePenalties.plugin_class = "nbjudge.reports.late.PerDay"
+    # `c.ExecuteAndMark.partial_credit = False` gives all the points of a check or none.
     # Seconds for one cell. A check stops an endless loop itself, after 10.
     c.ExecuteAndMark.cell_seconds = 60
     # The same for *Validate*; nbgrader's own limit of 30 would look like a student's mistake.

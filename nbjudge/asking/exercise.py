@@ -95,6 +95,9 @@ class Exercise:
         may_use: modules of the reference's own package whose code may run inside the student's
             function; all the others hold answers.
         time_limit: seconds of processor time for all cases of one check.
+        for_values: the share of the points for right values on ordinary cases, where a part of the
+            points is given; the other duties have equal parts of the rest. None: all or nothing.
+        page: the file that it is written in, if that is one of its own.
 
     """
 
@@ -118,6 +121,8 @@ class Exercise:
     picture: Callable | None = None
     may_use: tuple[str, ...] = ()
     time_limit: float = 10.0
+    for_values: float | None = 0.5
+    page: str = ""
 
 
 def exercises(package: str, *names: str) -> tuple[Exercise, ...]:

@@ -30,7 +30,6 @@ The source of a wrong answer is pasted into notebooks, which have `torch`, `F`, 
 made by `but`, a source that does is written here, and what is judged is that source, compiled.
 """
 
-import ast
 import inspect
 import sys
 import types
@@ -65,6 +64,7 @@ class Page:
         rtol: its own, if the exercise needs one.
         may_use: modules, such as the one with the networks that cases hand over.
         time_limit: in seconds, if it is another one.
+        for_values: the share of the points for right values; None for all or nothing.
 
     Raises:
         ValueError: here and below, for what does not fit: what came, and what is expected.
@@ -86,6 +86,7 @@ class Page:
         rtol: dict[torch.dtype, float] | None = None,
         may_use: tuple[types.ModuleType, ...] = (),
         time_limit: float | None = None,
+        for_values: float | None = 0.5,
     ):
         self.name = reference.__name__
         self._reference = reference
@@ -102,6 +103,8 @@ class Page:
             "difficulty": difficulty,
             "axes": self._axes(axes) if axes else {},
             "compare": compare,
+            "for_values": for_values,
+            "page": sys._getframe(1).f_code.co_filename,
             "may_use": tuple(module.__name__ for module in may_use),
             **{key: value for key, value in own.items() if value is not None},
         }
@@ -161,6 +164,7 @@ class Page:
         project: dict[str, Callable] | None = None,
         max_numel: int | None = None,
         probe: Callable | None = None,
+        extreme: bool = False,
         **named: Any,
     ) -> Case:
         """One call of the function.
@@ -174,6 +178,7 @@ class Page:
             project: name of an argument → what of its gradient is compared, see `Case`.
             max_numel: see `Case`.
             probe: see `Case`.
+            extreme: see `Case`.
             named: arguments by the names of the reference's parameters; all other names are facts.
 
         """
@@ -205,6 +210,7 @@ class Page:
             by_position(project),
             max_numel,
             probe,
+            extreme,
         )
 
     def must(self, predicate: Callable[..., bool]) -> Callable:
@@ -318,22 +324,14 @@ class Page:
 
         """
         definition = source.definition_of(self.answer or inspect.unwrap(self._reference))
-        returns = [node for node in source.within(definition) if isinstance(node, ast.Return)]
-        if returns != definition.body[-1:]:
+        if not source.returns_once(definition):
             self._refuse(
                 f"{name!r} starts from a right answer that does not return once, at its end: "
                 "write one that does under `@page.right`"
             )
         caller = sys._getframe(1)
         how = source.third_argument(caller.f_code.co_filename, caller.f_lineno)
-        result = ast.unparse(definition.body.pop().value)
-        if isinstance(how, ast.Lambda):
-            value, *others = [argument.arg for argument in how.args.args]
-            self._positions(f"the operation of {name!r}", others)
-            more = f"{value} = {result}\nreturn {ast.unparse(how.body)}"
-        else:
-            more = f"return {ast.unparse(how)}({result})"
-        definition.body += ast.parse(more).body
+        self._positions(f"the operation of {name!r}", source.change_result(definition, how))
         self._go_wrong(name, sentence, self._standing_alone(name, definition))
 
     def _go_wrong(self, name, sentence, implementation):

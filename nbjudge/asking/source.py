@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 
 # What a notebook has imported when a wrong answer is pasted into it.
-_IN_A_NOTEBOOK = {"torch": torch, "F": F, "math": math, "itertools": itertools}
+IN_A_NOTEBOOK = {"torch": torch, "F": F, "math": math, "itertools": itertools}
 
 
 def foreign(function: Callable) -> str:
     """A name that a function uses and a notebook has not; empty if there is none."""
     for used in names_elsewhere(function.__code__):
-        if used not in _IN_A_NOTEBOOK and not hasattr(builtins, used):
+        if used not in IN_A_NOTEBOOK and not hasattr(builtins, used):
             return used
     return ""
 
@@ -77,19 +77,45 @@ def definition_of(function: Callable) -> ast.FunctionDef:
 def _compiled(definition, file):
     """A function with this definition, whose source `inspect` finds if the file has a name."""
     source = ast.unparse(definition) + "\n"
-    namespace = dict(_IN_A_NOTEBOOK)
+    namespace = dict(IN_A_NOTEBOOK)
     exec(compile(source, file, "exec"), namespace)
     if file:
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     return namespace[definition.name]
 
 
-def within(definition: ast.FunctionDef) -> Iterator[ast.AST]:
+def returns_once(definition: ast.FunctionDef) -> bool:
+    """Whether the one place where a function returns is its end."""
+    returns = [node for node in _within(definition) if isinstance(node, ast.Return)]
+    return returns == definition.body[-1:]
+
+
+def change_result(definition: ast.FunctionDef, how: ast.expr) -> list[str]:
+    """Have a function that returns once do something with its result first.
+
+    Args:
+        definition: changed.
+        how: a function's name, or a lambda of the result and of arguments.
+
+    Returns:
+        The names of those arguments.
+
+    """
+    result, others = ast.unparse(definition.body.pop().value), []
+    more = f"return {ast.unparse(how)}({result})"
+    if isinstance(how, ast.Lambda):
+        value, *others = [argument.arg for argument in how.args.args]
+        more = f"{value} = {result}\nreturn {ast.unparse(how.body)}"
+    definition.body += ast.parse(more).body
+    return others
+
+
+def _within(definition: ast.FunctionDef) -> Iterator[ast.AST]:
     """The nodes of a function's body, without those of functions that it defines."""
     for node in ast.iter_child_nodes(definition):
         if not isinstance(node, (ast.FunctionDef, ast.Lambda)):
             yield node
-            yield from within(node)
+            yield from _within(node)
 
 
 def third_argument(file: str, line: int) -> ast.expr:

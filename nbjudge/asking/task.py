@@ -9,7 +9,7 @@ import torch
 from nbjudge.asking.draw import Draw
 from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case, Task
-from nbjudge.inside.tensors import like, tensors
+from nbjudge.inside.tensors import like, placed
 
 
 def make_task(exercise: Exercise, seed: int = 0, devices: Iterable[str] = ("cpu",)) -> Task:
@@ -31,8 +31,7 @@ def device_probe(cases: Iterable[Case]) -> Case | None:
     for case in cases:
         movable = all(isinstance(arg, torch.nn.Module) or not callable(arg) for arg in case.args)
         # A function of plain numbers rightly makes its result on the CPU.
-        placed = any(isinstance(arg, torch.nn.Module) or tensors(arg) for arg in case.args)
-        if movable and placed:
+        if movable and any(map(placed, case.args)):
             args = tuple(_to_meta(arg) for arg in case.args)
             return Case("device probe", args, probe=case.probe)
     return None

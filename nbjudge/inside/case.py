@@ -21,6 +21,7 @@ class Case:
         max_numel: the most numbers that a tensor made on the way may hold.
         probe: what is done with the result before it is looked at, `probe(result, *args)`: where
             the answer is a function, it calls it.
+        extreme: whether its numbers or sizes are such that a formula that is right on paper fails.
 
     """
 
@@ -32,6 +33,7 @@ class Case:
     project: dict[int, Callable] = field(default_factory=dict)
     max_numel: int | None = None
     probe: Callable | None = None
+    extreme: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,11 @@ def tensors(value) -> list[torch.Tensor]:
     return []
 
 
+def placed(arg) -> bool:
+    """Whether an argument is somewhere, on the CPU or on a card, as a plain number is not."""
+    return isinstance(arg, torch.nn.Module) or bool(tensors(arg))
+
+
 def differentiated(case: Case, args) -> list[tuple[int, torch.Tensor]]:
     """The tensors whose gradients are taken, each with the position of its argument."""
     return [

@@ -13,6 +13,7 @@ from nbjudge.inside.tensors import differentiated, tensors
 
 # What a function returned is shown in a sentence, whatever its size.
 LONGEST_TEXT = 200
+_ROUGHLY = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,12 @@ class Compared:
     def tensors_agree(self, rtol: float | None = None) -> bool:
         """Whether all tensors are the same, to `rtol` if it is another than the case's."""
         return all(close(got, want, rtol or self.rtol) for got, want in self.tensors)
+
+    def roughly_right(self) -> bool:
+        """Whether all tensors are right to four digits, wherever and in whatever dtype they are."""
+        return self.same_plain_values and all(
+            close(got.to(want), want, _ROUGHLY) for got, want in self.tensors
+        )
 
     def shown(self) -> tuple[str, str]:
         """The entry that shows the difference best, theirs and ours, in digits that differ."""

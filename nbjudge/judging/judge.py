@@ -1,36 +1,47 @@
 """Judge: from cases and observations alone, decide, and say why. Runs no student code."""
 
+from collections.abc import Sequence
+
+from nbjudge.inside.case import Case
 from nbjudge.inside.observe import Observation
-from nbjudge.judging.findings import Finding, first_finding
+from nbjudge.judging.duties import duties
+from nbjudge.judging.findings import findings
 from nbjudge.judging.mistakes import explain
 from nbjudge.judging.provenance import BORROWED, COPIED, provenance
 from nbjudge.judging.sheet import Observed, Sheet
 from nbjudge.judging.verdict import Verdict
 
-_BORROWED = Finding(
-    "borrowed",
+_BORROWED = (
     "The answer came from the reference implementation, called or executed while your function "
-    "ran. Write the computation in your own cell.",
+    "ran. Write the computation in your own cell."
 )
 
 
-def judge(sheet: Sheet, observed: Observed, probe: Observation | None = None) -> Verdict:
+def judge(
+    sheet: Sheet,
+    observed: Observed,
+    probe: Observation | None = None,
+    missed: Sequence[Case] = (),
+) -> Verdict:
     """The verdict on the observations of one function.
 
     Args:
         sheet: of the exercise; to be used again for the same cases.
-        observed: cases and what happened on each, in order; may stop early after a time-out.
+        observed: cases and what happened on each, in order.
         probe: what happened on the device probe.
+        missed: cases that it did not come to, after a time-out.
 
     """
     exercise = sheet.exercise
     source = provenance(exercise, [seen for _, seen in observed])
     if source == BORROWED:
-        finding = _BORROWED
-    else:
-        finding = first_finding(exercise, sheet.compared(observed), probe)
-    if finding is None:
-        return Verdict(exercise.name, passed=True, copied=source == COPIED)
+        return Verdict(exercise.name, passed=False, kind="borrowed", sentence=_BORROWED)
+    found = list(findings(exercise, sheet.compared(observed), probe))
+    owed = duties([case for case, _ in observed], missed, found)
+    if not found:
+        return Verdict(exercise.name, passed=True, duties=owed, copied=source == COPIED)
+    # One thing at a time: what comes first is explained.
+    finding = found[0]
     misconception = explain(sheet, observed, finding)
     kind, sentence = finding.kind, finding.sentence
     if misconception:
@@ -49,4 +60,5 @@ def judge(sheet: Sheet, observed: Observed, probe: Observation | None = None) ->
         got=finding.got,
         expected=finding.expected,
         printed=finding.at.seen.printed if finding.at else "",
+        duties=owed,
     )

@@ -89,7 +89,13 @@ def _evidence(exercise, verdict):
         rows.append(("look at", verdict.line))
     if verdict.printed:
         rows.append(("printed", verdict.printed))
+    if any(met for _, met in verdict.duties):
+        rows += [("met", _listed(verdict, True)), ("not yet", _listed(verdict, False))]
     return rows
+
+
+def _listed(verdict, met):
+    return "; ".join(duty for duty, is_met in verdict.duties if is_met == met)
 
 
 def _wrap(text, indent="  "):

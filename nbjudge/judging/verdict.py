@@ -22,6 +22,9 @@ class Verdict:
         printed: what the function printed there.
         line: the one to be looked at, its number and text, where one edit of it makes the function
             right; known in the student's own notebook only.
+        duties: whether each duty is met; none where nothing could be judged. See `duties`.
+        numbers: the signature of a wrong answer that no mistake explains, in a graded class; see
+            `signature`.
         copied: the function is the reference word for word; passes, and the instructor is told.
 
     """
@@ -36,4 +39,6 @@ class Verdict:
     expected: str = ""
     printed: str = ""
     line: str = ""
+    duties: tuple[tuple[str, bool], ...] = ()
+    numbers: tuple[float | None, ...] = ()
     copied: bool = False

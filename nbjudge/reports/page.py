@@ -13,6 +13,7 @@ from nbjudge.course.results import MANUAL
 from nbjudge.errors import readable
 from nbjudge.reports.alike import alike_pairs
 from nbjudge.reports.figures import bars, histogram
+from nbjudge.reports.unknown import unknown_mistakes
 
 # More pairs than this are not shown: who handed in the same notebook as ten others stands there.
 MOST_PAIRS = 40
@@ -49,6 +50,8 @@ def render(assignment, layout, submissions) -> str:
         without_notebook=[s.student for s in graded if not s.has_notebook],
         misconceptions=_misconceptions(graded, layout),
         first_rows=FIRST_MISCONCEPTIONS,
+        unknown=unknown_mistakes(graded, layout.checks),
+        most_code=MOST_CODE,
         ungraded=[s for s in submissions if not s.graded],
         untouched=_untouched(graded),
         mended=[s for s in graded if s.result.mended],
@@ -72,6 +75,7 @@ def _exercise(name, worth, graded):
     own = not verdicts and any(s.has_notebook for s in graded)
     passed = [s >= worth for s in scores] if own else [bool(v["passed"]) for v in verdicts]
     kinds = Counter(v["kind"] for v in verdicts if not v["passed"])
+    not_met = Counter(duty for s in graded for duty in s.not_met().get(name, ()))
     if own:
         kinds["with some of the points"] = sum(0 < score < worth for score in scores)
         kinds = +kinds
@@ -82,6 +86,7 @@ def _exercise(name, worth, graded):
         "seen": len(passed),
         "passed": sum(passed),
         "failed": ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()),
+        "not_met": ", ".join(f"{duty} {count}" for duty, count in not_met.most_common()),
         "mean": f"{statistics.fmean(scores):.2f}" if scores else "",
     }
 
@@ -224,10 +229,11 @@ count here.</p>
 {% if bars %}<figure>{{ bars }}</figure>{% endif %}
 <div class="wide"><table>
 <tr><th>exercise</th><th class="n">worth</th><th class="n">mean</th><th class="n">passed</th>\
-<th>not passed, by kind</th></tr>
+<th>not passed, by kind</th><th>duties not met</th></tr>
 {% for e in exercises %}
 <tr><td><code>{{ e.name }}</code></td><td class="n">{{ e.worth }}</td><td class="n">{{ e.mean }}\
-</td><td class="n">{{ e.passed }} of {{ e.seen }}</td><td>{{ e.failed|readable }}</td></tr>
+</td><td class="n">{{ e.passed }} of {{ e.seen }}</td><td>{{ e.failed|readable }}</td>\
+<td>{{ e.not_met|readable }}</td></tr>
 {% endfor %}
 </table></div>
 {% if own_tests %}
@@ -264,6 +270,35 @@ the others are judged where no student code runs. These are the instructor's own
 {% endif %}
 {% else %}
 <p>No known misconception was met.</p>
+{% endif %}
+</section>
+
+<section>
+<h2>Unknown mistakes</h2>
+{% macro groups(unknown) %}
+<div class="wide"><table>
+<tr><th class="n">students</th><th>exercise</th><th class="n">group</th><th>what they read</th></tr>
+{% for g in unknown %}
+<tr><td class="n">{{ g.students|length }}</td><td><code>{{ g.exercise }}</code></td>
+<td class="n">{{ g.number }}</td><td>{{ g.verdict.sentence|sentence }}
+<details><summary>who, and the code of {{ who(g.students[0]) }}</summary>{{ list(g.students) }}
+<pre>{{ g.source[:most_code]|readable }}</pre></details></td></tr>
+{% endfor %}
+</table></div>
+{% endmacro %}
+{% if unknown %}
+<p>Nothing explains these answers. Those of one group give the same numbers on all cases: they \
+made one mistake, however it is written. Give it a name and a sentence, and it is explained from \
+then on to whoever makes it: <code>{{ command }} name {{ assignment }} EXERCISE GROUP "name" \
+"sentence"</code>.</p>
+{{ groups(unknown[:first_rows]) }}
+{% if unknown[first_rows:] %}
+<details><summary>{{ unknown[first_rows:]|length }} more</summary>
+{{ groups(unknown[first_rows:]) }}
+</details>
+{% endif %}
+{% else %}
+<p>None: every wrong answer was explained, or says itself what is wrong.</p>
 {% endif %}
 </section>
 

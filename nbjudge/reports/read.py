@@ -98,6 +98,14 @@ class _Submission:
             return self.result.copies
         return tuple(name for name, verdict in self.verdicts.items() if verdict.get("copied"))
 
+    def not_met(self) -> dict[str, list[str]]:
+        """Exercise → its duties that are not met, of those that did not pass."""
+        found = {
+            exercise: [duty for duty, met in verdict["duties"] if not met]
+            for exercise, verdict in self.verdicts.items()
+        }
+        return {exercise: missing for exercise, missing in found.items() if missing}
+
     def misconceptions(self):
         """(Exercise, name, sentence) of each that was found."""
         if not self.has_notebook:
@@ -146,7 +154,7 @@ def read_class(course: Course, assignment: str) -> tuple[_Layout, list[_Submissi
         else:
             # The gradebook may have been made anew.
             submission.scores = {
-                name: layout.checks[name] if verdict["passed"] else 0.0
+                name: layout.checks[name] if verdict["passed"] else verdict["partial"]
                 for name, verdict in submission.verdicts.items()
             }
     if not any(s.result for s in submissions):
@@ -286,8 +294,21 @@ def _verdicts(cells, checks):
                         "sentence": str(verdict["sentence"]),
                         "misconception": str(verdict.get("misconception") or ""),
                         "copied": bool(verdict.get("copied")),
+                        "duties": [(str(d), bool(met)) for d, met in verdict.get("duties", ())],
+                        "partial": _partial(cell["outputs"]),
+                        "numbers": [
+                            n if n is None else float(n) for n in verdict.get("numbers", ())
+                        ],
                     }
     return found
+
+
+def _partial(outputs):
+    """The part of its points that a check gave, which stands alone in an output of the cell."""
+    texts = [
+        "".join(o["data"]["text/plain"]) for o in outputs if o["output_type"] == "execute_result"
+    ]
+    return float(texts[0]) if texts else 0.0
 
 
 def _answers(cells):
@@ -306,7 +327,7 @@ def _table(layout, submissions):
     """One row for each submission, a column for each exercise; what is not graded stays empty."""
     names = [*layout.checks, *layout.written]
     header = ["student", "state", "reason", "points", "max_points", *names]
-    header += ["total", "max_total", "misconceptions", "copies", "untouched", "mended"]
+    header += ["total", "max_total", "misconceptions", "not_met", "copies", "untouched", "mended"]
     rows = []
     for s in submissions:
         row = [s.student, s.result.state if s.result else "not graded", s.reason]
@@ -316,9 +337,10 @@ def _table(layout, submissions):
             row += [check_points(s, layout), math.fsum(layout.checks.values())]
             row += [s.scores.get(name) for name in names]
             row += [total, math.fsum({**layout.checks, **layout.written}.values())]
-            row += [held, "; ".join(s.copies())]
+            not_met = (f"{name}: {', '.join(missing)}" for name, missing in s.not_met().items())
+            row += [held, "; ".join(not_met), "; ".join(s.copies())]
             row += ["; ".join(s.result.untouched), " ".join(s.result.mended)]
         else:
-            row += [None] * (8 + len(names))
+            row += [None] * (9 + len(names))
         rows.append(row)
     return as_csv(header, rows)

@@ -5,6 +5,7 @@ some seconds' worth of modules. They do so side by side, if this module comes fi
 nothing that is large itself.
 """
 
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -12,6 +13,8 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Collection
+from pathlib import Path
 
 from nbjudge.inside import jail
 
@@ -19,22 +22,46 @@ from nbjudge.inside import jail
 WORKER_MEMORY = 2**31
 
 
-def start_early(
-    jailed: bool = True, hidden: tuple[str, ...] = (), preloaded: tuple[str, ...] = ()
-) -> None:
-    """Begin to start the sandbox of the first assignment that will be graded.
+def start_early(folder: str, assignments: Collection[str], jailed: bool = True) -> None:
+    """Begin with what takes long, before it is known what the course is like.
+
+    That is the sandbox of the first assignment that will be graded.
 
     Args:
+        folder: the course's, or one inside it; if it is none, nothing is done, and that will be
+            said.
+        assignments: that will be graded; all, if none is named.
         jailed: whether student code will be shut in.
-        hidden: paths that nothing inside may see, as far as they are known.
-        preloaded: modules that its notebooks use, as far as they are known.
 
     Raises:
         SandboxError: when it cannot be.
 
     """
+    course = os.path.realpath(folder)
+    while not os.path.isfile(os.path.join(course, "nbgrader_config.py")):
+        course, below = os.path.dirname(course), course
+        if course == below:
+            return
     sandbox = importlib.import_module(f"{__package__}.sandbox")
-    sandbox.warm_up(jailed, hidden, preloaded)
+    sandbox.warm_up(jailed, (course,), _large_modules(course, assignments))
+
+
+def _large_modules(course, assignments):
+    """What is imported once for all notebooks, as far as can be told without the configuration."""
+    found = (path for folder in _folders_in(course) for path in _folders_in(folder))
+    for path in found:
+        if not assignments or path.name in assignments:
+            with contextlib.suppress(OSError):
+                if any(b"torch" in notebook.read_bytes() for notebook in path.glob("*.ipynb")):
+                    return ("torch",)
+    return ()
+
+
+def _folders_in(folder):
+    try:
+        return [path for path in Path(folder).iterdir() if path.is_dir()]
+    except OSError:
+        return []
 
 
 def begin_worker() -> None:

@@ -97,7 +97,8 @@ def test_a_fault_is_found_and_said(tmp_path, monkeypatch, capsys, kind, spoil, w
 def test_the_title_adds_up_points_and_minutes(topic):
     found = cells(ROOT / "solutions" / topic / f"{topic}.ipynb")
     cards = [cell.source for cell in found if cell.id.endswith("-card")]
-    told = [re.search(r"\*\*(\d+) points?\*\* · (\d+) minutes", card).groups() for card in cards]
+    form = r"\*\*(\d+) points?\*\* (?:\([\d.]+ for right values\) )?· (\d+) minutes"
+    told = [re.search(form, card).groups() for card in cards]
     points, minutes = (sum(map(int, numbers)) for numbers in zip(*told, strict=True))
     assert f"**{points} points** in all" in found[0].source
     assert f"about **{minutes} minutes**" in found[0].source
@@ -112,7 +113,8 @@ def test_cards_say_what_the_exercises_say(topic):
     for name, exercise in exercises.items():
         points = f"{exercise.points} point" + "s" * (exercise.points > 1)
         stars = STARS[exercise.difficulty]
-        line = f"**{points}** · {exercise.minutes} minutes · difficulty {stars}"
+        part = f"{exercise.points * exercise.for_values:g} for right values"
+        line = f"**{points}** ({part}) · {exercise.minutes} minutes · difficulty {stars}"
         assert line in notebook[f"{name}-card"].source
         graded = notebook[f"{name}-check"]
         assert graded.metadata.nbgrader.points == exercise.points

@@ -40,7 +40,7 @@ def _(draw):
     yield page.case("one pixel, two levels", 2 * noise(draw, 1, 1), 2, 0.05)
     y = 250 * draw.uniform(b, d)
     y[:, 0] = 0
-    yield page.case("y = 0, 256 levels, α = 10⁻⁶", y, 256, 1e-6)
+    yield page.case("y = 0, 256 levels, α = 10⁻⁶", y, 256, 1e-6, extreme=True)
     y = draw.tensor([[0.0, 16.999], [0.001, 16.5], [8.5, 17 - 1 / 64]])
     yield page.case("the first and the last cell, α = 0.05", y, 17, 0.05)
     yield page.case("α = 0", 0.5 + 7 * draw.uniform(b, d), 8, 0.0)
@@ -53,7 +53,7 @@ def _(draw):
     low, high = torch.special.ndtr(ends).tolist()
     args, log_weights = (draw.tensor(16 * nodes), 16, 0.05), log_weights + math.log(16)
     yield page.case("one pixel, y on a grid", *args, log_weights=log_weights, mass=high - low)
-    yield page.case("300 dimensions", 256 * noise(draw, 2, 300), 256, 0.05)
+    yield page.case("300 dimensions", 256 * noise(draw, 2, 300), 256, 0.05, extreme=True)
     y = 16 * noise(draw, d, b).T
     yield page.case("an argument that is not contiguous in memory", y, 16, 0.05)
 

@@ -46,9 +46,9 @@ def _(draw):
     e, t, s = (v.cpu().double() for v in (eps, shift, log_scale))
     slopes = -(e * torch.exp(s) + t).abs()
     log_q = (-0.5 * e**2 - 0.5 * LOG_2PI - s - slopes).sum(-1)
-    yield page.case("eps = ±40", eps, shift, log_scale, log_q=log_q)
+    yield page.case("eps = ±40", eps, shift, log_scale, log_q=log_q, extreme=True)
     args = (draw.normal(b, d), 5 * draw.normal(b, d), draw.normal(b, d))
-    yield page.case("wide and narrow noise, large shifts", *args)
+    yield page.case("wide and narrow noise, large shifts", *args, extreme=True)
 
     # In one dimension, on a grid: q(u) du = q(u) |∂u/∂eps| deps, and the whole is 1.
     grid = torch.linspace(-8, 8, 129, dtype=torch.float64)[:, None]
@@ -61,7 +61,7 @@ def _(draw):
     log_cell = log_slope[:, 0] + math.log(16 / 128)
     yield page.case("one dimension, eps on a grid", *args, log_cell=log_cell)
     args = (draw.normal(2, 300), draw.normal(2, 300), 0.5 * draw.normal(2, 300))
-    yield page.case("300 dimensions", *args)
+    yield page.case("300 dimensions", *args, extreme=True)
     args = (draw.normal(d, b).T, draw.normal(d, b).T, 0.5 * draw.normal(d, b).T)
     yield page.case("arguments that are not contiguous in memory", *args)
 

@@ -60,7 +60,8 @@ def on_a_line(draw):
 def encoder_cases(draw):
     """`(name, (z, mean, log_var), facts)`; facts are exact for the estimates, not on average.
 
-    `information` is that of both estimates of the mutual information.
+    `information` is that of both estimates of the mutual information; `extreme` is what
+    `page.case` takes.
     """
     # A sample is one standard deviation from its own mean and two from the other, so the two
     # densities are as 1 to e^(−3/2).
@@ -94,24 +95,26 @@ def encoder_cases(draw):
 
     mean, log_var = corners(draw, n), 0.3 * draw.normal(n, 3)
     marginal = 0.5 * (mean.double() ** 2 - log_var.double()).sum(1).mean() - math.log(n)
-    facts = {"information": math.log(n), "marginal": marginal.cpu()}
+    facts = {"information": math.log(n), "marginal": marginal.cpu(), "extreme": True}
     yield "posteriors 40 standard deviations apart", (mean.clone(), mean, log_var), facts
 
     mean = draw.tensor([[-20.0], [20.0], [20.0], [20.0]])
     log_var = draw.tensor(torch.zeros(4, 1))
-    facts = {"information": math.log(4) - 0.75 * math.log(3)}
+    facts = {"information": math.log(4) - 0.75 * math.log(3), "extreme": True}
     name = "one posterior, and three that are the same, far apart"
     yield name, (sample(draw, mean, log_var), mean, log_var), facts
 
     mean, log_var = posteriors(draw, n, latents)
     yield "unlikely samples", (sample(draw, mean, log_var).roll(1, 0), mean, log_var), {}
-    yield "samples far from every posterior", far(draw, n), {}
+    yield "samples far from every posterior", far(draw, n), {"extreme": True}
     mean, log_var = draw.normal(n, latents), -5 + 0.5 * draw.normal(n, latents)
     yield "narrow posteriors", (sample(draw, mean, log_var), mean, log_var), {}
     mean, log_var = tiny(draw, n, 2)
-    yield "standard deviations near 0.001", (sample(draw, mean, log_var), mean, log_var), {}
+    args = (sample(draw, mean, log_var), mean, log_var)
+    yield "standard deviations near 0.001", args, {"extreme": True}
     # Close to each other, so that they overlap in 300 dimensions too.
     mean, log_var = 0.1 * draw.normal(3, 300), 0.05 * draw.normal(3, 300) - 1
-    yield "300 latents", (sample(draw, mean, log_var), mean, log_var), {}
+    args = (sample(draw, mean, log_var), mean, log_var)
+    yield "300 latents", args, {"extreme": True}
     args = (draw.normal(2, n).T, draw.normal(2, n).T, 0.5 * draw.normal(2, n).T)
     yield "arguments that are not contiguous in memory", args, {}

@@ -40,8 +40,8 @@ def _(draw):
     yield page.case("one data point", *posteriors(draw, 1, n))
     yield page.case("as many data points as latents", *posteriors(draw, n, n))
     log_var = draw.tensor([[-40.0, 2.0], [0.0, -20.0], [5.0, -3.0]])
-    yield page.case("log-variances from −40 to 5", draw.normal(3, 2), log_var)
-    yield page.case("300 latents", *posteriors(draw, 3, 300))
+    yield page.case("log-variances from −40 to 5", draw.normal(3, 2), log_var, extreme=True)
+    yield page.case("300 latents", *posteriors(draw, 3, 300), extreme=True)
     args = (draw.normal(latents, n).T, draw.normal(latents, n).T)
     yield page.case("arguments that are not contiguous in memory", *args)
 

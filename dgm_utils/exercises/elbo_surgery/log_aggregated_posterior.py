@@ -62,13 +62,13 @@ def _(draw):
     yield page.case("narrow posteriors", sample(draw, mean, log_var)[:m], mean, log_var)
     z = 45 * (2 * draw.bernoulli(m, 1) - 1) + draw.normal(m, 1)
     args = (z, draw.normal(n, 1), -0.3 * draw.uniform(n, 1))
-    yield page.case("samples far from every posterior", *args)
+    yield page.case("samples far from every posterior", *args, extreme=True)
     mean = corners(draw, n)
     log_var = 0.3 * draw.normal(n, 3)
     args = (sample(draw, mean, log_var)[:m], mean, log_var)
-    yield page.case("posteriors 40 standard deviations apart", *args)
+    yield page.case("posteriors 40 standard deviations apart", *args, extreme=True)
     args = (draw.normal(m, 300), *posteriors(draw, 3, 300))
-    yield page.case("300 latents", *args)
+    yield page.case("300 latents", *args, extreme=True)
     args = (draw.normal(2, m).T, draw.normal(2, n).T, draw.normal(2, n).T - 1)
     yield page.case("arguments that are not contiguous in memory", *args)
     yield page.case("samples on a grid, one latent", **on_a_line(draw))
@@ -82,7 +82,9 @@ def _(draw):
     m, n, latents = draw.integer(900, 940), draw.integer(960, 1000), 9
     args = (draw.normal(m, latents), *posteriors(draw, n, latents))
     limit = m * n * latents // 4 - 1
-    yield page.case("a thousand samples, a thousand posteriors", *args, wrt="", max_numel=limit)
+    yield page.case(
+        "a thousand samples, a thousand posteriors", *args, wrt="", max_numel=limit, extreme=True
+    )
 
 
 @page.must

@@ -35,10 +35,10 @@ def _(draw):
     k, b = draw.integer(4, 5), draw.integer(6, 8)
     yield page.case("more data points than samples", draw.normal(k, b) - 3)
     yield page.case("one data point", draw.normal(k, 1))
-    yield page.case("log-weights near −10⁴", draw.normal(k, b) - 1e4)
-    yield page.case("log-weights near 1000", draw.normal(k, b) + 1e3)
+    yield page.case("log-weights near −10⁴", draw.normal(k, b) - 1e4, extreme=True)
+    yield page.case("log-weights near 1000", draw.normal(k, b) + 1e3, extreme=True)
     scale = draw.tensor([0.0, -1e4, 1e4])
-    yield page.case("data points 10⁴ apart", draw.normal(k, 3) + scale)
+    yield page.case("data points 10⁴ apart", draw.normal(k, 3) + scale, extreme=True)
     log_w = draw.normal(b, k).T
     yield page.case("an argument that is not contiguous in memory", log_w)
 

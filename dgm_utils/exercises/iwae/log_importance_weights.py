@@ -57,9 +57,9 @@ def _(draw):
         z = mean + torch.exp(0.5 * log_var) * draw.normal(k, b, latents)
         return {"z": z, "mean": mean, "log_var": log_var}
 
-    def random(name, k, b, d, latents):
+    def random(name, k, b, d, latents, **about):
         x, logits = draw.bernoulli(b, d), 2 * draw.normal(k, b, d)
-        return page.case(name, x, logits, **encoded(k, b, latents))
+        return page.case(name, x, logits, **encoded(k, b, latents), **about)
 
     yield random("one sample of one data point, two pixels, one latent", 1, 1, 2, 1)
     k, b, d = draw.integer(2, 4), draw.integer(5, 6), draw.integer(7, 9)
@@ -67,7 +67,7 @@ def _(draw):
 
     samples = encoded(k, b, 2)
     logits = 100 * (2 * draw.bernoulli(k, b, 5) - 1)
-    yield page.case("logits of ±100", draw.bernoulli(b, 5), logits, **samples)
+    yield page.case("logits of ±100", draw.bernoulli(b, 5), logits, **samples, extreme=True)
 
     # When q is the posterior every weight is p(x): here z says nothing about x.
     p = 0.1 + 0.8 * torch.rand(b, 4, generator=draw.generator, dtype=torch.float64)
@@ -94,7 +94,7 @@ def _(draw):
     z = mean + torch.exp(0.5 * log_var) * draw.normal(k, b, 2)
     args = (draw.bernoulli(b, 5), draw.normal(k, b, 5), z, mean, log_var)
     yield page.case("a narrow q", *args)
-    yield random("300 pixels and 300 latents", 3, 2, 300, 300)
+    yield random("300 pixels and 300 latents", 3, 2, 300, 300, extreme=True)
     samples = encoded(k, b, 4)
     args = (draw.bernoulli(d, b).T, draw.normal(d, b, k).permute(2, 1, 0))
     yield page.case("arguments that are not contiguous in memory", *args, **samples)

@@ -33,9 +33,9 @@ def _(draw):
     k, b = draw.integer(4, 5), draw.integer(6, 8)
     yield page.case("more data points than samples", 2 * draw.normal(k, b) - 90)
     yield page.case("one data point", draw.normal(k, 1))
-    yield page.case("log-weights near −10⁴", 3 * draw.normal(k, b) - 1e4)
+    yield page.case("log-weights near −10⁴", 3 * draw.normal(k, b) - 1e4, extreme=True)
     scale = draw.tensor([0.0, -1e4, 1e4])
-    yield page.case("data points 10⁴ apart", draw.normal(k, 3) + scale)
+    yield page.case("data points 10⁴ apart", draw.normal(k, 3) + scale, extreme=True)
     log_w = (draw.normal(b, k) + 5).T
     yield page.case("an argument that is not contiguous in memory", log_w)
 

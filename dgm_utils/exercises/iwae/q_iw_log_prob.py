@@ -56,12 +56,12 @@ def _(draw):
     args = (log_w, log_w.repeat(k - 1, 1), draw.tensor(log_q))
     yield page.case("equal weights", *args, log_q_iw=log_q)
     args = (draw.normal(b) - 1e4, draw.normal(k - 1, b) - 1e4, draw.normal(b))
-    yield page.case("log-weights near −10⁴", *args)
+    yield page.case("log-weights near −10⁴", *args, extreme=True)
     scale = draw.tensor([0.0, -1e4, 1e4])
     args = (draw.normal(3) + scale, draw.normal(k - 1, 3) + scale, draw.normal(3))
-    yield page.case("data points 10⁴ apart", *args)
+    yield page.case("data points 10⁴ apart", *args, extreme=True)
     args = (draw.normal(b) - 200, draw.normal(b, k - 1).T, draw.normal(b))
-    yield page.case("a sample with almost no weight", *args)
+    yield page.case("a sample with almost no weight", *args, extreme=True)
 
     # q = N(0, 1), posterior N(½, 0.8²); z and z_2 on a grid: E_{z_2} q_IW(z|x, z_2) sums to one.
     grid = torch.linspace(-6, 6, 31, dtype=torch.float64)

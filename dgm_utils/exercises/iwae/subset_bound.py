@@ -41,9 +41,11 @@ def _(draw):
     yield page.case("subsets of three", log_w, m=3)
     yield page.case("m = 1", log_w, m=1)
     yield page.case("m = K", draw.normal(4, b), m=4)
-    yield page.case("pairs of log-weights near −10⁴", 2 * draw.normal(5, b) - 1e4, m=2)
+    yield page.case(
+        "pairs of log-weights near −10⁴", 2 * draw.normal(5, b) - 1e4, m=2, extreme=True
+    )
     scale = draw.tensor([0.0, -1e4, 1e4])
-    yield page.case("data points 10⁴ apart", 2 * draw.normal(5, 3) + scale, m=3)
+    yield page.case("data points 10⁴ apart", 2 * draw.normal(5, 3) + scale, m=3, extreme=True)
     log_w = (2 * draw.normal(1, 7) + 3).T
     yield page.case("one data point, seven positive log-weights", log_w, m=2)
 

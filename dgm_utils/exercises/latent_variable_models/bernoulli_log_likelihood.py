@@ -47,11 +47,11 @@ def _(draw):
     x, y = draw.bernoulli(b, d), draw.bernoulli(b, d)
     # A pixel that is not the likely one costs 100 nats, a likely one 4·10⁻⁴⁴.
     log_px = -100 * (x != y).sum(1).double().cpu()
-    yield page.case("logits of ±100", x, 100 * (2 * y - 1), log_px=log_px)
+    yield page.case("logits of ±100", x, 100 * (2 * y - 1), log_px=log_px, extreme=True)
     x = draw.tensor(list(itertools.product([0.0, 1.0], repeat=4)))
     logits = (2 * draw.normal(1, 4)).repeat(16, 1)
     yield page.case("all images of four pixels", x, logits, all=True)
-    yield page.case("300 pixels", draw.bernoulli(3, 300), 2 * draw.normal(3, 300))
+    yield page.case("300 pixels", draw.bernoulli(3, 300), 2 * draw.normal(3, 300), extreme=True)
     args = (draw.bernoulli(d, b).T, 2 * draw.normal(d, b).T)
     yield page.case("arguments that are not contiguous in memory", *args)
 

@@ -60,19 +60,30 @@ def _(draw):
     yield case("three equal components", draw.normal(n, 2), weights, *same, share=exact)
     # Both densities are e⁻⁸⁰⁰ at 40, which is 0 in floating point, and equal.
     args = map(draw.tensor, ([[40.0]], [0.3, 0.7], [[0.0], [80.0]], [[1.0], [1.0]]))
-    yield case("halfway between components 80 deviations apart", *args, share=[[0.3, 0.7]])
+    yield case(
+        "halfway between components 80 deviations apart", *args, share=[[0.3, 0.7]], extreme=True
+    )
     nearest = torch.randint(3, (n,), generator=draw.generator)
     weights, means, variances = mixture(3, 2)
     means = means + 1000 * draw.tensor([[0.0], [1.0], [2.0]])
     x = means[nearest.to(draw.device)] + draw.normal(n, 2)
     exact = F.one_hot(nearest, 3)
-    yield case("components 1000 apart", x, weights, means, variances, share=exact)
+    yield case("components 1000 apart", x, weights, means, variances, share=exact, extreme=True)
     means = draw.tensor([[0.0, 0.0], [1.0, 1.0]])
     x = draw.tensor([[1000.0, 1000.0], [-1000.0, -500.0]])
     args = x, draw.tensor([0.6, 0.4]), means, torch.ones_like(means)
-    yield case("points far from both components", *args, share=[[0.0, 1.0], [1.0, 0.0]])
+    yield case(
+        "points far from both components", *args, share=[[0.0, 1.0], [1.0, 0.0]], extreme=True
+    )
     weights, means, variances = mixture(2, 300)
-    yield case("300 dimensions", 30 * draw.normal(3, 300), weights, means, 900 * variances**0.1)
+    yield case(
+        "300 dimensions",
+        30 * draw.normal(3, 300),
+        weights,
+        means,
+        900 * variances**0.1,
+        extreme=True,
+    )
     name = "narrow components, arguments that are not contiguous in memory"
     yield case(name, *_narrow(draw, n, *mixture(c, 2)[:2]))
 

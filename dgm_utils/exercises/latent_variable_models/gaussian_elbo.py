@@ -60,7 +60,7 @@ def _(draw):
     args = draw.bernoulli(1, d), 2 * draw.normal(1, d), *encoded(1, 4)
     yield page.case("one data point", *args)
     logits = 100 * (2 * draw.bernoulli(b, d) - 1)
-    yield page.case("logits of ±100", draw.bernoulli(b, d), logits, *encoded(b, 2))
+    yield page.case("logits of ±100", draw.bernoulli(b, d), logits, *encoded(b, 2), extreme=True)
     # A decoder that ignores z has the prior as its posterior.
     p = 0.1 + 0.8 * torch.rand(b, 4, generator=draw.generator, dtype=torch.float64)
     x = torch.randint(2, (b, 4), generator=draw.generator).double()
@@ -83,9 +83,9 @@ def _(draw):
     yield page.case("z at the nodes of a quadrature", *map(draw.tensor, columns), **facts)
 
     args = draw.bernoulli(b, 3), draw.normal(b, 3), draw.normal(b, 2), draw.normal(b, 2) - 30
-    yield page.case("a narrow q", *args)
+    yield page.case("a narrow q", *args, extreme=True)
     args = draw.bernoulli(2, 300), draw.normal(2, 300), *encoded(2, 300)
-    yield page.case("300 pixels and 300 latents", *args)
+    yield page.case("300 pixels and 300 latents", *args, extreme=True)
     args = draw.bernoulli(d, b).T, draw.normal(d, b).T, draw.normal(3, b).T, draw.normal(3, b).T
     yield page.case("arguments that are not contiguous in memory", *args)
 

@@ -56,9 +56,9 @@ def _(draw):
     yield page.case("one latent", draw.tensor(mean), draw.tensor(log_var), kl=kl)
     yield page.case("one data point", draw.normal(1, latents), draw.normal(1, latents))
     args = (draw.normal(2, 2), draw.tensor([[-60.0, 1.0], [10.0, -30.0]]))
-    yield page.case("variances from e⁻⁶⁰ to e¹⁰", *args)
-    yield page.case("means near 1000", draw.normal(b, 2) + 1e3, draw.normal(b, 2))
-    yield page.case("300 latents", draw.normal(2, 300), draw.normal(2, 300) - 1)
+    yield page.case("variances from e⁻⁶⁰ to e¹⁰", *args, extreme=True)
+    yield page.case("means near 1000", draw.normal(b, 2) + 1e3, draw.normal(b, 2), extreme=True)
+    yield page.case("300 latents", draw.normal(2, 300), draw.normal(2, 300) - 1, extreme=True)
     args = (draw.normal(2, b).T, draw.normal(2, b).T)
     yield page.case("arguments that are not contiguous in memory", *args)
 

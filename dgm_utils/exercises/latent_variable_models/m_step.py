@@ -50,12 +50,14 @@ def _(draw):
     exact = ([1.0], rows.mean(0, keepdim=True), rows.var(0, keepdim=True, correction=0))
     yield case("one component", x, torch.ones_like(x[:, :1]), exact=exact)
     yield case("one dimension", draw.normal(n, 1) + 2, shares(n, 3))
-    yield case("almost hard responsibilities", 3 * draw.normal(n, 2), shares(n, 3, 8.0))
+    yield case(
+        "almost hard responsibilities", 3 * draw.normal(n, 2), shares(n, 3, 8.0), extreme=True
+    )
     yield case("fewer data points than components", draw.normal(2, 2), shares(2, c))
     yield case("one data point", draw.normal(1, 2), shares(1, 3))
     rare = torch.softmax(draw.normal(n, 3) - draw.tensor([0.0, 0.0, 16.0]), 1)
-    yield case("a component with almost no data", draw.normal(n, 2) + 1, rare)
-    yield case("300 dimensions", draw.normal(n, 300) + 1, shares(n, 2))
+    yield case("a component with almost no data", draw.normal(n, 2) + 1, rare, extreme=True)
+    yield case("300 dimensions", draw.normal(n, 300) + 1, shares(n, 2), extreme=True)
     x, responsibilities = draw.normal(2, n).T, torch.softmax(draw.normal(3, n), 0).T
     yield case("arguments that are not contiguous in memory", x, responsibilities)
 

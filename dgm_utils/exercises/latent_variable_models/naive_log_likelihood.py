@@ -33,13 +33,15 @@ def _(draw):
     exact = [math.log(2), math.log(4)]
     yield page.case("likelihoods 1, 2, 3 and 2, 4, 6", log_px, log_px=exact)
     tiny = [value - 1e4 for value in exact]
-    yield page.case("likelihoods 1, 2, 3 and 2, 4, 6, times e⁻¹⁰⁰⁰⁰", log_px - 1e4, log_px=tiny)
+    yield page.case(
+        "likelihoods 1, 2, 3 and 2, 4, 6, times e⁻¹⁰⁰⁰⁰", log_px - 1e4, log_px=tiny, extreme=True
+    )
     yield page.case("one sample", draw.normal(1, draw.integer(4, 6)))
     k, b = draw.integer(4, 5), draw.integer(6, 8)
     yield page.case("more data points than samples", 2 * draw.normal(k, b) - 3)
     yield page.case("one data point", draw.normal(b, 1))
     scale = draw.tensor([0.0, -1e4, 1e4])
-    yield page.case("data points 10⁴ apart", draw.normal(k, 3) + scale)
+    yield page.case("data points 10⁴ apart", draw.normal(k, 3) + scale, extreme=True)
     log_px = (2 * draw.normal(b, k) + 1).T
     yield page.case("an argument that is not contiguous in memory", log_px)
 

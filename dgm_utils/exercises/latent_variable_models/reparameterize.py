@@ -55,7 +55,7 @@ def _(draw):
     mean, scale_tril = draw.normal(1, 3).repeat(8, 1), factor(1, 3).repeat(8, 1, 1)
     yield case("noise at the corners of a cube", mean, scale_tril, noise, moments=True)
     args = draw.normal(2, 300), factor(2, 300) / 10, draw.normal(2, 300)
-    yield case("300 latents", *args)
+    yield case("300 latents", *args, extreme=True)
     upper = factor(b, latents).mT.contiguous()
     args = draw.normal(latents, b).T, upper.mT, draw.normal(latents, b).T
     yield case("arguments that are not contiguous in memory", *args)

@@ -30,10 +30,10 @@ page = Page(
 
 @page.cases
 def _(draw):
-    def random(name, b, d, split, x=None, level=0.0):
+    def random(name, b, d, split, x=None, level=0.0, **about):
         net = CouplingNet(draw, split, d - split, level)
         x = draw.normal(b, d) if x is None else x
-        return page.case(name, net, split, x=x, probe=conditioner_at(x))
+        return page.case(name, net, split, x=x, probe=conditioner_at(x), **about)
 
     yield random("one data point in two dimensions", 1, 2, 1)
     yield random("half of four coordinates", draw.integer(3, 5), 4, 2)
@@ -41,7 +41,7 @@ def _(draw):
     yield random("one coordinate stays", 3, d, 1)
     yield random("one coordinate changes", 4, d, d - 1)
     yield random("more stay than change", draw.integer(3, 4), d, d - 2)
-    yield random("scales from e⁻¹⁰ to e¹⁰", 3, 5, 2, level=[-10.0, 10.0, 0.0])
+    yield random("scales from e⁻¹⁰ to e¹⁰", 3, 5, 2, level=[-10.0, 10.0, 0.0], extreme=True)
     yield random("data that is not contiguous in memory", 3, d, 2, draw.normal(d, 3).T)
 
 

@@ -30,14 +30,14 @@ page = Page(
 
 @page.cases
 def _(draw):
-    def random(name, b, d, split, x=None, level=0.0):
+    def random(name, b, d, split, x=None, level=0.0, **about):
         net = CouplingNet(draw, split, d - split, level)
         x = draw.normal(b, d) if x is None else x
         first = x[:, :split]
         _, log_scale = net(first)
         # Block triangular, with ones and the scales on the diagonal.
         log_det = log_scale.detach().double().sum(1)
-        return page.case(name, x, net, split, first=first, log_det=log_det)
+        return page.case(name, x, net, split, first=first, log_det=log_det, **about)
 
     yield random("one data point in two dimensions", 1, 2, 1)
     yield random("half of four coordinates", draw.integer(3, 5), 4, 2)
@@ -45,7 +45,7 @@ def _(draw):
     yield random("one coordinate stays", 3, d, 1)
     yield random("one coordinate changes", 4, d, d - 1)
     yield random("more stay than change", draw.integer(3, 4), d, d - 2)
-    yield random("scales from e⁻²⁰ to e²⁰", 3, 5, 2, level=[-20.0, 20.0, 0.0])
+    yield random("scales from e⁻²⁰ to e²⁰", 3, 5, 2, level=[-20.0, 20.0, 0.0], extreme=True)
     yield random("an argument that is not contiguous in memory", 3, d, 2, draw.normal(d, 3).T)
 
 

@@ -50,7 +50,7 @@ def _(draw):
     yield page.case("q_K is the posterior", *args, log_px=log_px.double().cpu())
     scale = draw.tensor([0.0, -1e4, 1e4])
     args = (draw.normal(3) + scale, draw.normal(3), [draw.normal(3) for _ in range(layers)])
-    yield page.case("data points 10⁴ apart", *args)
+    yield page.case("data points 10⁴ apart", *args, extreme=True)
     columns = draw.normal(b, layers + 2)
     args = (columns[:, 0], columns[:, 1], list(columns[:, 2:].unbind(1)))
     yield page.case("columns of one matrix", *args)

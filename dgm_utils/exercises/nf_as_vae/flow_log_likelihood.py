@@ -50,8 +50,8 @@ def _(draw):
     x = draw.tensor([[0.5], [1.5]])
     yield page.case("the flow z = 2x", x, scaling(draw, 1, 2.0), base, log_px=exact)
 
-    def random(name, b, d, base):
-        return page.case(name, 0.8 * draw.normal(b, d), Curved(draw, d), base(draw, d))
+    def random(name, b, d, base, **about):
+        return page.case(name, 0.8 * draw.normal(b, d), Curved(draw, d), base(draw, d), **about)
 
     b, d = draw.integer(5, 6), draw.integer(3, 4)
     yield random("a curved flow, a Gaussian base with parameters", b, d, gaussian)
@@ -63,9 +63,9 @@ def _(draw):
     yield page.case("a line of data, one dimension", *args, log_cell=math.log(28 / 200))
     yield random("one data point, one dimension", 1, 1, logistic)
     yield random("as many data points as dimensions", b, b, gaussian)
-    yield random("300 dimensions", 2, 300, gaussian)
+    yield random("300 dimensions", 2, 300, gaussian, extreme=True)
     args = (draw.normal(b, d) * 100, random_affine(draw, d), gaussian(draw, d))
-    yield page.case("data far from the centre", *args)
+    yield page.case("data far from the centre", *args, extreme=True)
     args = (draw.normal(d, b).T, Curved(draw, d), logistic(draw, d))
     yield page.case("data that are not contiguous in memory", *args)
 

@@ -48,9 +48,9 @@ def _(draw):
     args = (x, z, Inverse(flow))
     yield page.case("x = g(z), and one σ beside it", *args, sigma=0.5, log_px=[met, met - 0.5])
 
-    def random(name, b, d, sigma):
+    def random(name, b, d, sigma, **about):
         args = (draw.normal(b, d), draw.normal(b, d), Inverse(Curved(draw, d)))
-        return page.case(name, *args, sigma)
+        return page.case(name, *args, sigma, **about)
 
     b, d = draw.integer(5, 6), draw.integer(3, 4)
     yield random("a curved flow", b, d, random_sigma(draw, 0.3, 0.8))
@@ -61,8 +61,8 @@ def _(draw):
     args = (x, z, Inverse(Curved(draw, 1)), random_sigma(draw, 0.5, 0.7))
     yield page.case("a line of data", *args, log_cell=math.log(18 / 180))
     yield random("as many data points as dimensions", b, b, random_sigma(draw, 0.3, 0.8))
-    yield random("σ = 10⁻³, far from g(z)", b, d, 1e-3)
-    yield random("300 dimensions", 2, 300, 0.05)
+    yield random("σ = 10⁻³, far from g(z)", b, d, 1e-3, extreme=True)
+    yield random("300 dimensions", 2, 300, 0.05, extreme=True)
     args = (draw.normal(d, b).T, draw.normal(d, b).T, Inverse(Curved(draw, d)))
     yield page.case("arguments that are not contiguous in memory", *args, sigma=0.4)
 

@@ -67,7 +67,7 @@ def _(draw):
     yield random("x without gradient, as in training", b, d, wrt="forward")
     yield random("as many data points as dimensions", d, d)
     args = (draw.normal(1, 60), scaling(draw, 60, 1.5), 1e-6, draw.normal(1, 60))
-    yield page.case("60 dimensions, σ = 10⁻⁶", *args)
+    yield page.case("60 dimensions, σ = 10⁻⁶", *args, extreme=True)
     args = (draw.normal(d, b).T, Curved(draw, d), 0.4, draw.normal(d, b).T)
     yield page.case("arguments that are not contiguous in memory", *args)
 

@@ -48,12 +48,12 @@ def _(draw):
     args = (line, [-3 / w], [w], 0.5 * float(draw.normal()))
     yield page.case("a line of z, w·u = −3", *map(draw.tensor, args), cell=40 / 400)
 
-    def random(name, b, latents):
+    def random(name, b, latents, **about):
         w = draw.normal(latents)
         w = w * (0.7 + float(draw.uniform())) / w.norm()
         u = draw.normal(latents)
         u = u * min(1.0, 4 / float(u.norm()))
-        return page.case(name, draw.normal(b, latents), u, w, draw.normal())
+        return page.case(name, draw.normal(b, latents), u, w, draw.normal(), **about)
 
     def stretched(along, at):
         """Arguments with this w·u, and points where w·z + b has these values."""
@@ -70,11 +70,13 @@ def _(draw):
     yield random("one point, one latent", 1, 1)
     yield random("as many points as latents", b, b)
     yield random("one point", 1, latents)
-    yield random("300 latents", 2, 300)
+    yield random("300 latents", 2, 300, extreme=True)
     args = stretched(-10.0, [0.3, -0.4, 1.0])
-    yield page.case("w·u = −10, a map that is nearly flat", *args)
-    yield page.case("w·u = 1000", *stretched(1000.0, [0.3, -0.4, 1.0]))
-    yield page.case("points where tanh is flat", *stretched(-0.5, [100.0, -200.0, 0.5]))
+    yield page.case("w·u = −10, a map that is nearly flat", *args, extreme=True)
+    yield page.case("w·u = 1000", *stretched(1000.0, [0.3, -0.4, 1.0]), extreme=True)
+    yield page.case(
+        "points where tanh is flat", *stretched(-0.5, [100.0, -200.0, 0.5]), extreme=True
+    )
     z, u, w, b = stretched(-1.5, [0.5, 1.0, -0.2, 0.1])
     args = (z.T.contiguous().T, torch.stack([u, w], 1)[:, 0], w, b)
     yield page.case("arguments that are not contiguous in memory", *args)

@@ -78,7 +78,7 @@ def _(draw):
         z, log_det = flow(x)
         log_px = (base(z) + log_det).double().cpu()
     args = (x, flow, inverse, base, small, torch.cat([noise, -noise]))
-    yield page.case("a small σ", *args, log_px=log_px)
+    yield page.case("a small σ", *args, log_px=log_px, extreme=True)
 
     x, flow, inverse, base, sigma, _ = arguments(s, b, 2, 0.4)
     args = (x.T.contiguous().T, flow, inverse, base, sigma, draw.normal(2, b, s).permute(2, 1, 0))

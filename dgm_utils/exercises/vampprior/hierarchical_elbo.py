@@ -62,7 +62,7 @@ def _(draw):
     yield page.case("q is the posterior", *args, elbo=evidence.double().cpu())
 
     args = (1e4 * draw.normal(b) - 3e4, *(draw.normal(b) for _ in range(4)))
-    yield page.case("data points 10⁴ apart", *args)
+    yield page.case("data points 10⁴ apart", *args, extreme=True)
     args = tuple(draw.normal(b, 5).unbind(1))
     yield page.case("arguments that are not contiguous in memory", *args)
 

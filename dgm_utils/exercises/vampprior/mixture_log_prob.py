@@ -57,11 +57,11 @@ def _(draw):
 
     far = draw.tensor([[0.0, 0.0], [90.0, -90.0], [-1000.0, 0.0]])
     args = (far, draw.normal(c, 2), 0.3 * draw.normal(c, 2))
-    yield page.case("points far from every component", *args)
+    yield page.case("points far from every component", *args, extreme=True)
     args = (draw.normal(b, 2), 80 * draw.normal(c, 2), 0.3 * draw.normal(c, 2))
-    yield page.case("components far apart", *args)
+    yield page.case("components far apart", *args, extreme=True)
     args = (2 * draw.normal(b, 300), 2 * draw.normal(c, 300), draw.normal(c, 300))
-    yield page.case("300 dimensions", *args)
+    yield page.case("300 dimensions", *args, extreme=True)
     args = (draw.normal(latents, b).T, draw.normal(latents, c).T, draw.normal(latents, c).T)
     yield page.case("arguments that are not contiguous in memory", *args)
 

@@ -53,7 +53,7 @@ def _(draw):
     yield page.case("KL(N(μ, σ²) ‖ N(0, 1)) at z = μ ± σ", log_q, log_p, kl=exact)
 
     args = (draw.normal(s, b) - 20, 2 * draw.normal(s, b) - 1e4)
-    yield page.case("log p near −10⁴", *args)
+    yield page.case("log p near −10⁴", *args, extreme=True)
     args = (draw.normal(b, s).T, draw.normal(b, s).T - 1)
     yield page.case("arguments that are not contiguous in memory", *args)
 

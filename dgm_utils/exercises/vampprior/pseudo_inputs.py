@@ -28,8 +28,8 @@ def _(draw):
     # What was seen for which number, in any case: one function answers all of them.
     seen = {}
 
-    def case(name, raw, first=False):
-        return page.case(name, raw, seen=seen, first=first)
+    def case(name, raw, first=False, **about):
+        return page.case(name, raw, seen=seen, first=first, **about)
 
     seven = draw.tensor(torch.linspace(-3, 3, 7, dtype=torch.float64))[None]
     yield case("seven numbers from −3 to 3", seven, first=True)
@@ -41,7 +41,11 @@ def _(draw):
     yield case("the same numbers in another order", draw.tensor(quarters.flip(0, 1)))
     yield case("every number the same", draw.tensor(torch.full((d, c), 1.0)))
     yield case("numbers of all sizes", 5 * draw.normal(d, c))
-    yield case("numbers up to ±1000", draw.tensor([[-1000.0, -90.0, -3.0], [3.0, 90.0, 1000.0]]))
+    yield case(
+        "numbers up to ±1000",
+        draw.tensor([[-1000.0, -90.0, -3.0], [3.0, 90.0, 1000.0]]),
+        extreme=True,
+    )
     far = draw.tensor([-30.0, -3.0, 0.0, 1.0, 3.0, 30.0])
     yield case("an argument that is not contiguous in memory", far.reshape(3, 2).T)
 

@@ -30,9 +30,9 @@ def _(draw):
     def components(c, s):
         return torch.randint(c, (s,), generator=draw.generator).to(draw.device)
 
-    def random(name, s, c, d, latents):
+    def random(name, s, c, d, latents, **about):
         args = (draw.uniform(c, d), _networks.Encoder(draw, d, latents), components(c, s))
-        return page.case(name, *args, draw.normal(s, latents))
+        return page.case(name, *args, draw.normal(s, latents), **about)
 
     yield random("one pseudo-input of two pixels, one sample, one latent", 1, 1, 2, 1)
     c, d, latents = draw.integer(3, 4), draw.integer(5, 6), draw.integer(7, 8)
@@ -55,7 +55,7 @@ def _(draw):
     component = torch.full((s,), c - 1, device=draw.device)
     args = (draw.uniform(c, d), _networks.Encoder(draw, d, 2), component, draw.normal(s, 2))
     yield page.case("every sample from the last pseudo-input", *args)
-    yield random("300 latents", 2, c, d, 300)
+    yield random("300 latents", 2, c, d, 300, extreme=True)
     args = (draw.uniform(d, c).T, _networks.Encoder(draw, d, 3), components(c, 2 * s)[::2])
     args = (*args, draw.normal(3, s).T)
     yield page.case("arguments that are not contiguous in memory", *args)

@@ -63,9 +63,9 @@ def _(draw):
         draw.uniform(c, d),
         _networks.Encoder(draw, d, 2),
     )
-    yield page.case("a point far from every component", *args)
-    yield page.case("posteriors far apart", *random(b, c, d, 2, spread=60.0))
-    yield page.case("300 latents", *random(b, c, d, 300))
+    yield page.case("a point far from every component", *args, extreme=True)
+    yield page.case("posteriors far apart", *random(b, c, d, 2, spread=60.0), extreme=True)
+    yield page.case("300 latents", *random(b, c, d, 300), extreme=True)
     args = (draw.normal(2, b).T, draw.uniform(d, c).T, _networks.Encoder(draw, d, 2))
     yield page.case("arguments that are not contiguous in memory", *args)
 
