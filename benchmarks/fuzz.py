@@ -200,15 +200,14 @@ def main() -> int:
             many, wrong = [options.mutant], [options.mutant] * bool(fuzzer.fault(options.mutant))
         else:
             many, wrong = fuzz(fuzzer, options.mutations, options.seed)
-            for mutant in wrong:
-                print(f"{mutant}: {fuzzer.fault(mutant)}", flush=True)
-            if wrong:
-                wrong.append(smallest(fuzzer, options.mutations, options.seed))
-        if wrong:
-            print(f"the smallest: {wrong[-1]}: {fuzzer.fault(wrong[-1])}")
+        for mutant in wrong:
+            print(f"{mutant}: {fuzzer.fault(mutant)}", flush=True)
+        if wrong and not options.mutant:
+            least = smallest(fuzzer, options.mutations, options.seed)
+            print(f"the smallest: {least}: {fuzzer.fault(least)}")
         close_graders()
-    faults = len(set(wrong))
-    print(f"{len(many)} mutants in {time.monotonic() - begin:.0f} s, {faults} of them at fault")
+    seconds = time.monotonic() - begin
+    print(f"{len(many)} mutants in {seconds:.0f} s, {len(wrong)} of them at fault")
     return 1 if wrong else 0
 
 

@@ -154,6 +154,10 @@ class _Group:
 
     def leave(self):
         """Seconds of all that was in it; the group is gone then."""
+        end = time.monotonic() + 30
+        # What the kernel has ended may be in it for a moment still.
+        while (self._folder / "cgroup.procs").read_text() and time.monotonic() < end:
+            time.sleep(0.01)
         usage = self._folder / "cpuacct.usage"
         if usage.is_file():
             seconds = int(usage.read_text()) / 1e9

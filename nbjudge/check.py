@@ -165,7 +165,7 @@ def run(exercise: Exercise, function: Callable, seed: int = 0) -> tuple[Observed
 
 def _run(sheet, function, seed):
     task = make_task(sheet.exercise, seed, devices())
-    observations, probe = observe_task(function, task)
+    observations, probe = observe_task(function, task, traced=True)
     observed = list(zip(task.cases, observations, strict=False))
     return observed, judge(sheet, observed, probe, task.cases[len(observed) :])
 

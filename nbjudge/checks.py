@@ -135,7 +135,13 @@ class Checks:
         """
         worth = float(cell.metadata.nbgrader.get("points", 0))
         checks = self.asked_by(cell)
-        verdicts = self._verdicts(cell, checks, code)
+        verdicts = []
+        for verdict in self._verdicts(cell, checks, code):
+            verdicts.append(verdict)
+            points = self._points(verdict, worth)
+            if not verdict.passed and (not points or verdict.kind == "timeout"):
+                # It cannot get less; and after a time-out nothing was called any more.
+                break
         # The worst is shown, and counts.
         points, _, number = min(
             (self._points(verdict, worth), verdict.passed, number)
@@ -157,23 +163,18 @@ class Checks:
         return points_due(verdict.duties, worth, for_values)
 
     def _verdicts(self, cell, checks, code):
-        """Verdicts on a cell's checks, in order, up to the first after which none was made."""
+        """The verdict on each of a cell's checks, in order."""
         texts = [output.data[OBSERVED_MIME] for output in cell.outputs if _is_record(output)]
         errors = [output for output in cell.outputs if output.output_type == "error"]
-        verdicts = []
         for number, (name, seed) in enumerate(checks):
             if len(texts) > len(checks):
-                verdict = _no_verdict(name, "this cell recorded more checks than it has")
+                yield _no_verdict(name, "this cell recorded more checks than it has")
             elif number < len(texts):
-                verdict = self._judge(name, seed, texts[number], code)
+                yield self._judge(name, seed, texts[number], code)
             elif errors:
-                verdict = _no_verdict(name, f"{errors[0].ename}: {errors[0].evalue}")
+                yield _no_verdict(name, f"{errors[0].ename}: {errors[0].evalue}")
             else:
-                verdict = _no_verdict(name, "nothing was recorded")
-            verdicts.append(verdict)
-            if verdict.kind in (NO_ANSWER, "timeout"):
-                break
-        return verdicts
+                yield _no_verdict(name, "nothing was recorded")
 
     def _judge(self, name, seed, text, code):
         task = self._tasks[name, seed]

@@ -64,7 +64,7 @@ class Recorder:
 
     def code(self) -> frozenset[Code]:
         """The code that belongs to no library."""
-        cells = _notebook_fingerprints()
+        cells = _notebook_fingerprints() if self._ran else ()
         ran = set()
         for code in self._codes():
             if not is_library(code.co_filename):

@@ -56,9 +56,9 @@ class Observation:
     tensor in the arguments at `case.wrt` (see `differentiated`): None where nothing flows back.
     `changed` lists the positions of arguments that were changed in place. `timed_out` says that it
     did not finish, `hung` that it waited until its wall time was over; `seconds` are the
-    processor's. `code` is what ran of no installed library, and `files` names every file that code
-    came from. `drew` says that it took random numbers of torch's own generator. `passes` says how
-    often each `Counted` argument was passed through, by position;
+    processor's. Where it was traced, `code` is what ran of no installed library, and `files` names
+    every file that code came from. `drew` says that it took random numbers of torch's own
+    generator. `passes` says how often each `Counted` argument was passed through, by position;
     `largest`, how many numbers the largest tensor held.
     """
 
@@ -94,13 +94,16 @@ class _Largest(TorchDispatchMode):
         return result
 
 
-def observe(function, case: Case, seconds: float | None = None) -> Observation:
+def observe(
+    function, case: Case, seconds: float | None = None, traced: bool = False
+) -> Observation:
     """Call `function` on fresh copies of the case's arguments and record the outcome.
 
     Args:
         function: any callable; it is called positionally.
         case: its arguments are left as they are.
         seconds: of the processor's time, after which the call is interrupted; see `time_limit`.
+        traced: whether it is noted which code ran; that takes time at every call of a function.
 
     Returns:
         An observation. Nothing that the function raises comes out of here, `SystemExit` and
@@ -108,7 +111,7 @@ def observe(function, case: Case, seconds: float | None = None) -> Observation:
 
     """
     with neutral_state():
-        return _observe(function, case, seconds)
+        return _observe(function, case, seconds, None, traced)
 
 
 def values_of(functions: Iterable, case: Case, seconds: float) -> list[Observation]:
@@ -144,22 +147,31 @@ def _value_of(function, case, seconds):
     return Observation(value=value, foreign=foreign)
 
 
-def observe_task(function, task: Task) -> tuple[list[Observation], Observation | None]:
-    """Observe a function on the cases of a task, then on its probe; stops after a time-out."""
+def observe_task(
+    function, task: Task, traced: bool = False
+) -> tuple[list[Observation], Observation | None]:
+    """Observe a function on the cases of a task, then on its probe; stops after a time-out.
+
+    Args:
+        function: as for `observe`.
+        task: cases, probe and time.
+        traced: as for `observe`.
+
+    """
     observed, left = [], task.seconds
     end = time.monotonic() + WALL * task.seconds
     with neutral_state():
         for case in task.cases:
-            observed.append(_observe(function, case, left, end - time.monotonic()))
+            observed.append(_observe(function, case, left, end - time.monotonic(), traced))
             left -= observed[-1].seconds
             if observed[-1].timed_out:
                 return observed, None
         if task.probe is None:
             return observed, None
-        return observed, _observe(function, task.probe, left, end - time.monotonic())
+        return observed, _observe(function, task.probe, left, end - time.monotonic(), traced)
 
 
-def _observe(function, case, seconds, wall=None):
+def _observe(function, case, seconds, wall, traced):
     """`observe`, in whatever state this is."""
     leaves = [_leaf(arg, i in case.wrt) for i, arg in enumerate(case.args)]
     # A copy of a leaf may be written to, which shows in its version; a leaf may not.
@@ -173,10 +185,11 @@ def _observe(function, case, seconds, wall=None):
     raised = stopped = value = foreign = None
     gradients, passes = (), ()
     recorder = Recorder(ignore=_OWN)
+    tracing = recorder if traced else contextlib.nullcontext()
     generator = torch.get_rng_state()
     start = time.process_time()
     try:
-        with _quiet(printed), torch.enable_grad(), time_limit(seconds, wall), recorder:
+        with _quiet(printed), torch.enable_grad(), time_limit(seconds, wall), tracing:
             with largest if case.max_numel else contextlib.nullcontext():
                 result = function(*args)
                 if case.probe and result is not None:

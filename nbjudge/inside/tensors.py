@@ -1,5 +1,7 @@
 """The tensors of arguments and results: those inside containers too, in a fixed order."""
 
+import functools
+
 import torch
 
 from nbjudge.inside.case import Case
@@ -57,6 +59,11 @@ def cotangent(output: torch.Tensor, position: int = 0) -> torch.Tensor:
 
     Every position has its own: in a sum of all outputs, gradients might cancel.
     """
-    generator = torch.Generator().manual_seed(1000 * position + output.numel())
-    direction = torch.randn(output.shape, generator=generator, dtype=torch.float64)
-    return direction.to(output.device, output.dtype)
+    direction = _direction(output.shape, position)
+    return direction.to(output.device, output.dtype, copy=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _direction(shape, position):
+    generator = torch.Generator().manual_seed(1000 * position + shape.numel())
+    return torch.randn(shape, generator=generator, dtype=torch.float64)

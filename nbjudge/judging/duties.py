@@ -1,11 +1,25 @@
 """Duties: what a right function does, each judged by itself; and the points that follow."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from nbjudge.asking.exercise import Exercise
 from nbjudge.inside.case import Case
+from nbjudge.inside.observe import Observation
 from nbjudge.inside.tensors import placed
-from nbjudge.judging.findings import OF_THE_PLACE, Finding
+from nbjudge.judging.compare import Compared
+from nbjudge.judging.findings import (
+    OF_THE_PLACE,
+    Finding,
+    bad_manners,
+    gave_nothing,
+    in_words,
+    wrong_device,
+    wrong_gradient,
+    wrong_result,
+)
 
 VALUES = "right values"
 EXTREMES = "extreme cases"
@@ -13,59 +27,92 @@ GRADIENTS = "gradients"
 ANYWHERE = "any dtype and device"
 MANNERS = "arguments, calls and memory"
 
-_OF_GRADIENTS = ("gradient", "no gradient")
-_OF_MANNERS = ("mutation", "calls", "memory")
-_GAVE_NOTHING = ("unimplemented", "raised", "timeout")
 # Duty → whether it is met, in the order in which a student reads them.
 Duties = tuple[tuple[str, bool], ...]
 
 
-def duties(cases: Sequence[Case], missed: Sequence[Case], findings: Iterable[Finding]) -> Duties:
-    """Which duties a function had, and which of them it met.
+def examine(
+    exercise: Exercise,
+    compared: Iterable[Compared],
+    probe: Observation | None = None,
+    missed: Sequence[Case] = (),
+) -> tuple[Finding | None, Duties]:
+    """The first thing to mend in a function, and which of its duties it met.
 
     Args:
-        cases: that it was called on, in order.
-        missed: those that it did not come to, because it ran out of time.
-        findings: all that is wrong with it.
+        exercise: that it answers.
+        compared: what it did on the cases, in their order, beside what is right.
+        probe: what it did on the device probe.
+        missed: cases that it did not come to, because it ran out of time.
 
     """
-    findings = list(findings)
-    everything = [*cases, *missed]
-    first = everything[0].facts["dtype"]
+    compared = list(compared)
+    everything = [*(c.case for c in compared), *missed]
+    first_dtype = everything[0].facts["dtype"]
+    found, failed = [], set()
 
     def duty_on(case):
         if case.extreme:
             return EXTREMES
-        return VALUES if case.facts["dtype"] == first else ANYWHERE
+        return VALUES if case.facts["dtype"] == first_dtype else ANYWHERE
 
-    def duty_of(finding):
-        if finding.kind in _OF_GRADIENTS:
-            return GRADIENTS
-        if finding.kind in _OF_MANNERS:
-            return MANNERS
-        # What the device probe finds is on no case.
-        if finding.at is None or finding.kind in (*OF_THE_PLACE, "precision"):
-            return ANYWHERE
-        return duty_on(finding.at.case)
+    def note(finding, duty, c):
+        failed.add(duty)
+        if not found:
+            found.append(replace(finding, at=c, described=in_words(exercise, c.case)))
 
-    met = dict.fromkeys((VALUES, EXTREMES, GRADIENTS, ANYWHERE, MANNERS), True)
-    if sum(finding.kind in _GAVE_NOTHING for finding in findings) == len(cases):
-        # What never gave a result has kept no duty.
-        met = dict.fromkeys(met, False)
-    failed = {duty_of(finding) for finding in findings} | {duty_on(case) for case in missed}
+    nothing = 0
+    for _, group in itertools.groupby(compared, lambda c: c.case.facts["dtype"]):
+        right = []
+        # Values first, of all cases: on one alone they may be right by coincidence.
+        for c in group:
+            duty = duty_on(c.case)
+            if finding := gave_nothing(exercise, c):
+                note(finding, duty, c)
+                nothing += 1
+                continue
+            for finding in bad_manners(exercise, c):
+                note(finding, MANNERS, c)
+            if duty in failed:
+                # Once is enough.
+                continue
+            results = list(wrong_result(exercise, c))
+            for finding in results:
+                note(finding, ANYWHERE if finding.kind in _OF_ANYWHERE else duty, c)
+            if not results:
+                right.append(c)
+        if VALUES in failed:
+            # Of what is a gradient the right one is not known.
+            failed.add(GRADIENTS)
+        for c in right:
+            if GRADIENTS not in failed and (finding := wrong_gradient(exercise, c)):
+                note(finding, GRADIENTS, c)
+    if finding := probe and wrong_device(probe):
+        failed.add(ANYWHERE)
+        found.append(finding)
+    failed.update(map(duty_on, missed))
     if missed:
         failed |= {GRADIENTS, ANYWHERE}
-    if VALUES in failed:
-        # Of what is a gradient the right one is not known.
-        failed.add(GRADIENTS)
-    met.update(dict.fromkeys(failed, False))
-    if not any(case.extreme for case in everything):
-        del met[EXTREMES]
-    if not any(case.wrt for case in everything):
-        del met[GRADIENTS]
-    if not any(placed(arg) for case in everything for arg in case.args):
-        del met[ANYWHERE]
-    return tuple(met.items())
+    if nothing == len(compared):
+        # What never gave a result has kept no duty.
+        failed.add(MANNERS)
+    duties = tuple((duty, duty not in failed) for duty in _owed(everything))
+    return (found[0] if found else None), duties
+
+
+_OF_ANYWHERE = (*OF_THE_PLACE, "precision")
+
+
+def _owed(cases):
+    """The duties that there are on some cases."""
+    yield VALUES
+    if any(case.extreme for case in cases):
+        yield EXTREMES
+    if any(case.wrt for case in cases):
+        yield GRADIENTS
+    if any(placed(arg) for case in cases for arg in case.args):
+        yield ANYWHERE
+    yield MANNERS
 
 
 def points_due(duties: Duties, worth: float, for_values: float | None) -> float:

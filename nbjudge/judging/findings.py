@@ -1,11 +1,11 @@
-"""What can be wrong with what was observed, in the order in which a student can act on it."""
+"""What can be wrong with what was observed on one case, in words on which a student can act."""
 
 import functools
 import inspect
 import itertools
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -43,39 +43,20 @@ class Finding:
     described: str = ""
 
 
-def findings(
-    exercise: Exercise, compared: Iterable[Compared], probe: Observation | None
-) -> Iterator[Finding]:
-    """All that is wrong, what is to be mended first in front.
-
-    Of a case that gave nothing else only that is said.
-    """
-    for _, group in itertools.groupby(compared, lambda c: c.case.facts["dtype"]):
-        right = []
-        # Values first, of all cases: on one alone they may be right by coincidence.
-        for c in group:
-            found = list(_on_case(exercise, c))
-            yield from (_found_on(exercise, c, finding) for finding in found)
-            if not found:
-                right.append(c)
-        for c in right:
-            if finding := _wrong_gradient(exercise, c):
-                yield _found_on(exercise, c, finding)
-    if finding := probe and _wrong_device(probe):
-        yield finding
+def gave_nothing(exercise: Exercise, c: Compared) -> Finding | None:
+    """Why there is no result that could be looked at."""
+    return _call_failed(exercise, c) or _wrong_type(exercise, c)
 
 
-def _found_on(exercise, c, finding):
-    return replace(finding, at=c, described=_in_words(exercise, c.case))
-
-
-def _on_case(exercise, c):
-    if gave_nothing := _call_failed(exercise, c) or _wrong_type(exercise, c):
-        yield gave_nothing
-        return
+def bad_manners(exercise: Exercise, c: Compared) -> Iterator[Finding]:
+    """What was done to the arguments, and what the way took."""
     for manner in (_changed_argument, _wrong_passes, _too_large):
         if finding := manner(exercise, c):
             yield finding
+
+
+def wrong_result(exercise: Exercise, c: Compared) -> Iterator[Finding]:
+    """What is wrong with the value, which is of the right type."""
     if not exercise.compare:
         result = _broken_property(exercise, c)
     else:
@@ -282,7 +263,8 @@ def _wrong_value(c):
     return Finding("value", f"The result is {got} where it should be {want}.", got, want)
 
 
-def _wrong_gradient(exercise, c):
+def wrong_gradient(exercise: Exercise, c: Compared) -> Finding | None:
+    """What is wrong with the gradients, where the value is right."""
     names = _argument_names(exercise)
     for position, got, want in c.gradients():
         name = names[position]
@@ -321,7 +303,7 @@ def _wrong_gradient(exercise, c):
     return None
 
 
-def _wrong_device(probe):
+def wrong_device(probe: Observation) -> Finding | None:
     """What the device probe says; nothing when the function looks at numbers, as it may."""
     raised = probe.raised
     if raised and ("device" in raised.message and "cpu" in raised.message):
@@ -351,7 +333,7 @@ def _parameters(function):
     return list(inspect.signature(function).parameters)
 
 
-def _in_words(exercise: Exercise, case: Case) -> str:
+def in_words(exercise: Exercise, case: Case) -> str:
     """A case by its name, and the arguments with their shapes or values."""
     parts = []
     for name, arg in zip(_argument_names(exercise), case.args, strict=False):

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from nbjudge.inside.case import Case
 from nbjudge.inside.observe import Observation
-from nbjudge.judging.duties import duties
-from nbjudge.judging.findings import findings
+from nbjudge.judging.duties import examine
 from nbjudge.judging.mistakes import explain
 from nbjudge.judging.provenance import BORROWED, COPIED, provenance
 from nbjudge.judging.sheet import Observed, Sheet
@@ -36,12 +35,9 @@ def judge(
     source = provenance(exercise, [seen for _, seen in observed])
     if source == BORROWED:
         return Verdict(exercise.name, passed=False, kind="borrowed", sentence=_BORROWED)
-    found = list(findings(exercise, sheet.compared(observed), probe))
-    owed = duties([case for case, _ in observed], missed, found)
-    if not found:
-        return Verdict(exercise.name, passed=True, duties=owed, copied=source == COPIED)
-    # One thing at a time: what comes first is explained.
-    finding = found[0]
+    finding, duties = examine(exercise, sheet.compared(observed), probe, missed)
+    if finding is None:
+        return Verdict(exercise.name, passed=True, duties=duties, copied=source == COPIED)
     misconception = explain(sheet, observed, finding)
     kind, sentence = finding.kind, finding.sentence
     if misconception:
@@ -60,5 +56,5 @@ def judge(
         got=finding.got,
         expected=finding.expected,
         printed=finding.at.seen.printed if finding.at else "",
-        duties=owed,
+        duties=duties,
     )

@@ -18,6 +18,7 @@ from nbjudge.course.folder import unusable
 from nbjudge.course.results import Result
 from nbjudge.course.safe_files import as_text, notebooks_in, read_file, remove_halves, write_whole
 from nbjudge.errors import listed, plain, quoted
+from nbjudge.submissions.cells import grade_id_of
 from nbjudge.submissions.handed_in import (
     COPY_MARK,
     MOST_NOTEBOOKS,
@@ -171,7 +172,7 @@ def _take_in(folder, release, released):
 
 def _chosen(paths, wanted, released):
     """The notebook that is graded, and what is to be said of that."""
-    ranks, reasons = {}, {}
+    ranks, contents, reasons = {}, {}, {}
     for path in paths:
         try:
             notebook = read(path)
@@ -179,7 +180,7 @@ def _chosen(paths, wanted, released):
             reasons[path] = str(error)
         else:
             rank = answered(notebook, released), path == wanted, held(notebook, released)
-            ranks[path] = rank
+            ranks[path], contents[path] = rank, _content(notebook)
     # Any other is of something else.
     good = {path: rank for path, rank in ranks.items() if rank[2]}
     top = max(good.values(), default=None)
@@ -190,19 +191,21 @@ def _chosen(paths, wanted, released):
         names = _listed(paths)
         why = "; ".join(reasons.values()) or f"none of its checks and answers is in {names}"
         raise MissingError(_nothing(wanted) if not paths else f"no file {wanted.name}: {why}")
-    if len(best) > 1:
+    # Of those with the same cells any is meant.
+    if any(contents[path] != contents[best[0]] for path in best):
         _refuse(
             f"no file {wanted.name}, and it cannot be told which one is meant of {_listed(best)}: "
             "hand in one notebook"
         )
-    (chosen,) = best
-    said = []
+    chosen, said = best[0], []
     others = [path for path in good if path != chosen]
     if others:
         second = max(good[path][0] for path in others)
         why = "has the name that was asked for" if chosen == wanted else "holds most"
         if top[0] > second:
             why = f"has more answers ({top[0]} against {second})"
+        elif len(best) > 1:
+            why = f"has the same cells as {_listed(best[1:])}"
         said.append(
             f"{len(good)} notebooks of the assignment were handed in. Graded is "
             f"{quoted(chosen.name)}, which {why}; not graded: {_listed(others)}."
@@ -211,6 +214,14 @@ def _chosen(paths, wanted, released):
         said.append(f"Its file was named {quoted(chosen.name)}.")
     said += [f"Not graded: {why}." for path, why in reasons.items() if ".ipynb" in path.name]
     return chosen, said
+
+
+def _content(notebook):
+    """What of a notebook makes a difference: its cells, without what they put out."""
+    return [
+        (cell.cell_type, cell.source, grade_id_of(cell), cell.get("attachments"))
+        for cell in notebook.cells
+    ]
 
 
 def _refuse(reason):

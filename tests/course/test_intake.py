@@ -615,7 +615,11 @@ def test_nbgrader_sees_the_same_cells_however_the_notebook_was_bent(course, subm
     submit(course, "no-json", "{")
     submit(course, "linked", submitted).with_name("key").symlink_to("/etc/hostname")
     submit(course, "two", submitted, "a.ipynb")
-    submit(course, "two", submitted, "b.ipynb")
+    other = copy.deepcopy(submitted)
+    cell(other, f"{PLAYED}-solution").source += "  # another"
+    submit(course, "two", other, "b.ipynb")
+    submit(course, "twice", submitted, "a.ipynb")
+    submit(course, "twice", submitted, "b.ipynb")
 
     # All of them in one run, as `nbgrader autograde` does it.
     outcome = course.api.autograde(TOPIC, "*")
@@ -638,6 +642,10 @@ def test_nbgrader_sees_the_same_cells_however_the_notebook_was_bent(course, subm
         if student != "repeat_ids":  # nbformat repairs those by itself.
             assert mended(notebook) and notebook.cells[0].id == MENDED_ID
     assert mended(autograded(course, "renamed")) == ["Its file was named `Iwae (2).ipynb`."]
+    assert mended(autograded(course, "twice")) == [
+        "2 notebooks of the assignment were handed in. Graded is `a.ipynb`, which has the same "
+        "cells as `b.ipynb`; not graded: `b.ipynb`."
+    ]
 
 
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubblewrap")

@@ -76,7 +76,7 @@ def verdict_on(exercise, function, seed=0, dtype=None, may_use_all=False):
     """
     parts = record.in_one_dtype(exercise.name, dtype, seed) if dtype else None
     task, sheet = parts or record.in_both_dtypes(exercise.name, seed)
-    observations, probe = observe_task(function, task)
+    observations, probe = observe_task(function, task, traced=True)
     if may_use_all:
         observations = [dataclasses.replace(seen, files=frozenset()) for seen in observations]
     return judge(sheet, list(zip(task.cases, observations, strict=False)), probe)
