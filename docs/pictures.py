@@ -1,8 +1,8 @@
 """Takes the pictures in docs/images/ anew.
 
-    PYTHONPATH=tests:tests/rigs:tests/site python docs/pictures.py
+    PYTHONPATH=.:tests:tests/rigs:tests/site python docs/pictures.py
 
-Needs Chromium, as the tests of JupyterLab do, and is run when a check's output looks different.
+Needs bubblewrap and Chromium, as the tests do, and is run when a check or a report looks different.
 """
 
 import io
@@ -14,6 +14,11 @@ from browser import Notebook, new_page
 from lab import Lab
 from PIL import Image
 from test_lab import RIGHT, WRONG
+
+from benchmarks.classroom import TOPIC, answered, make_course, submit
+from nbjudge.execute_and_mark import close_graders
+from nbjudge.grade import grade_class
+from nbjudge.reports.read import write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -37,7 +42,38 @@ def take(student, output, name):
     save(student.page.screenshot(clip=clip), name)
 
 
+# Wrong answers that nothing explains; two of them are one mistake, written in two ways.
+UNKNOWN = [
+    "def iwae_bound(log_w):\n    return log_w.mean(0) + log_w.var(0, unbiased=False) / 2",
+    "def iwae_bound(log_w):\n"
+    "    m, m2 = log_w.mean(0), (log_w**2).mean(0)\n"
+    "    return m + (m2 - m**2) / 2",
+    "def iwae_bound(log_w):\n    return 0.9 * log_w.sort(0).values[0] + 0.3",
+]
+
+
+def report():
+    """Grade a class of such answers, and take what its report says of them."""
+    with tempfile.TemporaryDirectory() as folder, new_page() as page:
+        course = make_course(Path(folder))
+        for student, bound in zip(("lovelace", "noether", "turing"), UNKNOWN, strict=True):
+            submit(course, student, answered(course, bound))
+        list(grade_class(course, TOPIC, ["lovelace", "noether", "turing"]))
+        path, _ = write_report(course, TOPIC)
+        page.goto(path.as_uri())
+        section = page.locator("section", has_text="Unknown mistakes")
+        section.locator("summary").first.click()
+        save(section.screenshot(), "unknown-mistakes.png")
+        close_graders()
+
+
 def main():
+    """Take all of them."""
+    report()
+    answers()
+
+
+def answers():
     """Answer `iwae_bound` wrongly, validate, answer it rightly."""
     with tempfile.TemporaryDirectory() as folder, new_page() as page:
         shutil.copytree(ROOT / "assignments", Path(folder) / "assignments")

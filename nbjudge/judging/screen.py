@@ -44,7 +44,7 @@ def as_html(exercise: Exercise, verdict: Verdict, cases: int, picture: str = "")
         title = f"✓ <code>{exercise.name}</code>: passed on {cases} cases"
         return _box(exercise, _PASSED, f"<b>{title}</b>")
     rows = "".join(
-        f'<dt style="opacity:.7">{label}</dt>'
+        f'<dt style="opacity:.7;white-space:nowrap">{label}</dt>'
         f'<dd style="margin:0;white-space:pre-wrap">{_code(text)}</dd>'
         for label, text in _evidence(exercise, verdict)
     )

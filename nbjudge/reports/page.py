@@ -277,10 +277,13 @@ the others are judged where no student code runs. These are the instructor's own
 <h2>Unknown mistakes</h2>
 {% macro groups(unknown) %}
 <div class="wide"><table>
-<tr><th class="n">students</th><th>exercise</th><th class="n">group</th><th>what they read</th></tr>
+<tr><th class="n">students</th><th>exercise</th><th class="n">group</th>\
+<th>what the first read, with a number</th></tr>
 {% for g in unknown %}
 <tr><td class="n">{{ g.students|length }}</td><td><code>{{ g.exercise }}</code></td>
-<td class="n">{{ g.number }}</td><td>{{ g.verdict.sentence|sentence }}
+<td class="n">{{ g.number }}</td><td>{{ g.verdict.sentence|sentence }}{% if g.verdict.got %} \
+{{ g.verdict.got|readable }} where {{ g.verdict.expected|readable }} is right, on the case \
+{{ g.verdict.case|readable }}.{% endif %}
 <details><summary>who, and the code of {{ who(g.students[0]) }}</summary>{{ list(g.students) }}
 <pre>{{ g.source[:most_code]|readable }}</pre></details></td></tr>
 {% endfor %}

@@ -292,6 +292,7 @@ def _verdicts(cells, checks):
                         "passed": bool(verdict["passed"]),
                         "kind": str(verdict["kind"]),
                         "sentence": str(verdict["sentence"]),
+                        **{key: str(verdict.get(key, "")) for key in ("case", "got", "expected")},
                         "misconception": str(verdict.get("misconception") or ""),
                         "copied": bool(verdict.get("copied")),
                         "duties": [(str(d), bool(met)) for d, met in verdict.get("duties", ())],

@@ -128,7 +128,8 @@ def test_the_checks_own_screen_is_kept():
         Exercise,
         _FAILED,
         f'<b>✗ <code>elbo</code></b><p style="margin:.4em 0">x &lt; 1</p><dl style="{_GRID}">'
-        '<dt style="opacity:.7">asked</dt><dd style="margin:0;white-space:pre-wrap">f</dd></dl>'
+        '<dt style="opacity:.7;white-space:nowrap">asked</dt>'
+        '<dd style="margin:0;white-space:pre-wrap">f</dd></dl>'
         f'<img style="background:white" alt="two bars" src="data:image/png;base64,{PNG}">'
         f"{_nested_hints(['one', 'two'])}",
     )
