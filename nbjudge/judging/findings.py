@@ -65,7 +65,7 @@ def wrong_result(exercise: Exercise, c: Compared) -> Iterator[Finding]:
     if result:
         yield result
         if result.kind in OF_THE_PLACE and not c.roughly_right():
-            yield _wrong_value(c)
+            yield Finding("value", "The numbers are wrong besides.")
 
 
 def _call_failed(exercise, c):

@@ -8,6 +8,7 @@ import pytest
 from conftest import JAILED
 
 from benchmarks.classroom import BOUND, TOPIC, answered, make_course, submit
+from dgm_utils.cli import main
 from dgm_utils.exercises.iwae import check
 from nbjudge.asking.adopted import as_wrong_answer
 from nbjudge.check import run
@@ -191,3 +192,13 @@ def test_signatures_are_the_same_up_to_rounding_and_where_both_have_nothing():
     assert not same((1.0, None), (1.0, 0.0))
     assert not same((1.0,), (1.001,))
     assert not same((1.0,), (1.0, 1.0))
+
+
+def test_the_command_says_what_it_wrote_or_why_not(course, page, capsys):
+    words = ["--course", str(course.root), "name", TOPIC, "iwae_bound"]
+    assert main([*words, "1", "as if log-normal", "It is {got}, and not {expected}."]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{page}: 'as if log-normal', as 2 students had it")
+    assert f"grade {TOPIC}` explains it" in said
+    assert main([*words, "9", "a name", "A sentence."]) == 2
+    assert "no unknown mistake iwae_bound 9" in capsys.readouterr().err
