@@ -5,10 +5,24 @@ import math
 
 import torch
 
+from dgm_utils import elbo_surgery
+from dgm_utils.models.densities import standard_normal_log_prob
+
 # The expanded square z² − 2zμ + μ² is a right answer. In float32 it cancels: where the squares are
 # 2000 times the variance, as in some cases below, the result is off by some 10⁻⁴.
 SINGLE = 1e-3
 COARSE = {torch.float64: 1e-8, torch.float32: SINGLE}
+
+# The log-densities of which the two parts of the average KL are differences.
+SUMMANDS = {
+    "the mean of log q(z|x)": lambda z, mean, log_var: (
+        elbo_surgery.pairwise_log_prob(z, mean, log_var).diagonal().mean()
+    ),
+    "the mean of log q(z)": lambda z, mean, log_var: elbo_surgery.log_aggregated_posterior(
+        z, mean, log_var
+    ).mean(),
+    "the mean of log p(z)": lambda z: standard_normal_log_prob(z).mean(),
+}
 
 
 def posteriors(draw, n, latents):

@@ -26,6 +26,15 @@ page = Page(
     ),
 )
 
+page.terms(
+    {
+        "the mean of Σ μ²": lambda mean: mean.square().sum(1).mean(),
+        "the mean of Σ σ²": lambda log_var: log_var.double().exp().sum(1).mean(),
+        "the mean of Σ log σ²": lambda log_var: log_var.sum(1).mean(),
+        "L": lambda mean: mean.new_tensor(float(mean.shape[1])),
+    }
+)
+
 
 @page.cases
 def _(draw):

@@ -5,7 +5,7 @@ import math
 import torch
 
 from dgm_utils import elbo_surgery
-from dgm_utils.exercises.elbo_surgery._shared import COARSE, SINGLE, encoder_cases
+from dgm_utils.exercises.elbo_surgery._shared import COARSE, SINGLE, SUMMANDS, encoder_cases
 from nbjudge.asking.page import Page
 
 page = Page(
@@ -26,6 +26,8 @@ page = Page(
         "math.log(N))`, and its mean.",
     ),
 )
+
+page.terms(SUMMANDS)
 
 
 @page.cases

@@ -37,6 +37,17 @@ page.terms(
 page.terms(
     {
         "log p(x|z)": lambda x, logits: (x * logits - F.softplus(logits)).sum(-1),
+        "the average of log p(z)": lambda mean, log_var: (
+            -0.5 * (mean.square() + log_var.double().exp() + math.log(2 * math.pi)).sum(-1)
+        ),
+        "the entropy of q": lambda log_var: (
+            0.5 * (1 + math.log(2 * math.pi) + log_var.double()).sum(-1)
+        ),
+    }
+)
+page.terms(
+    {
+        "log p(x|z)": lambda x, logits: (x * logits - F.softplus(logits)).sum(-1),
         "Σ μ²": lambda mean: mean.square().sum(-1),
         "Σ σ²": lambda log_var: log_var.double().exp().sum(-1),
         "Σ log σ²": lambda log_var: log_var.sum(-1),
