@@ -37,7 +37,8 @@ def as_wrong_answer(
 ) -> str:
     """A student's function as it is written into a page under `@page.wrong`.
 
-    Comments, docstrings, annotations and what is printed are left out.
+    Comments, texts, annotations and what is printed are left out, and what was called by names of
+    the student's is called `value_1`, `value_2` and so on.
 
     Args:
         source: of the cell that answers the exercise.
@@ -50,12 +51,14 @@ def as_wrong_answer(
         UserError: when the code, the name or the sentence cannot stand there; it says why.
 
     """
-    if not name.strip() or not sentence.strip() or '"""' in sentence or "\\" in name + sentence:
+    plain = sentence.replace("{got}", "").replace("{expected}", "")
+    if not name.strip() or not plain.strip() or any(c in name + plain for c in '\\{}"'):
         raise UserError(
-            "a mistake takes a name and a sentence, without backslashes and triple quotes"
+            "a mistake takes a name and a sentence, without backslashes, double quotes, and braces "
+            "but those of {got} and {expected}"
         )
     definition = _definition(source, function)
-    _take_parameters(definition, parameters)
+    _rename(definition, parameters)
     if refused := next(_refused(definition), ""):
         raise UserError(
             f"the code of {function} uses {refused}: what is on record does nothing but compute "
@@ -64,8 +67,7 @@ def as_wrong_answer(
     said = "\n".join(textwrap.wrap(f'"""{" ".join(sentence.split())}"""', _WIDTH))
     body = "\n".join(map(ast.unparse, definition.body))
     lines = textwrap.indent(f"{said}\n{body}", "    ")
-    title = name.strip().replace('"', "'")
-    return f'@page.wrong("{title}")\ndef _({ast.unparse(definition.args)}):\n{lines}\n'
+    return f'@page.wrong("{name.strip()}")\ndef _({ast.unparse(definition.args)}):\n{lines}\n'
 
 
 def _definition(source, function):
@@ -97,11 +99,16 @@ class _Bare(ast.NodeTransformer):
     def visit_arg(self, node):
         return ast.arg(node.arg)
 
+    def visit_Assign(self, node):
+        self.generic_visit(node)
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
     def visit_AnnAssign(self, node):
         self.generic_visit(node)
         if node.value is None:
             return None
-        return ast.copy_location(ast.Assign([node.target], node.value), node)
+        return self.visit_Assign(ast.copy_location(ast.Assign([node.target], node.value), node))
 
     def visit_Expr(self, node):
         called = node.value.func if isinstance(node.value, ast.Call) else None
@@ -109,8 +116,8 @@ class _Bare(ast.NodeTransformer):
         return None if printed or isinstance(node.value, ast.Constant) else node
 
 
-def _take_parameters(definition, parameters):
-    """Call the parameters as the reference does."""
+def _rename(definition, parameters):
+    """Call the parameters as the reference does, and everything else by its number."""
     arguments = definition.args
     own = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
     if len(own) != len(parameters) or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
@@ -118,26 +125,44 @@ def _take_parameters(definition, parameters):
             f"{definition.name} takes other arguments than {', '.join(parameters)}: write it by "
             "hand under `@page.wrong`"
         )
+    named = {*_bound(definition)} - {definition.name, *own}
     new = dict(zip(own, parameters, strict=True))
-    names = [node for node in ast.walk(definition) if isinstance(node, ast.Name)]
-    if taken := {node.id for node in names} & {b for a, b in new.items() if a != b} - {*own}:
-        raise UserError(
-            f"{definition.name} calls an argument {own} and something else {sorted(taken)}: write "
-            "it by hand under `@page.wrong`"
-        )
-    for node in names:
-        node.id = new.get(node.id, node.id)
+    # In the order in which they are met.
+    order = [name for node in ast.walk(definition) for name in _names(node) if name in named]
+    new |= {name: f"value_{number}" for number, name in enumerate(dict.fromkeys(order), 1)}
     for node in ast.walk(definition):
-        if isinstance(node, ast.arg):
+        if isinstance(node, ast.Name):
+            node.id = new.get(node.id, node.id)
+        elif isinstance(node, ast.arg):
             node.arg = new.get(node.arg, node.arg)
+        elif isinstance(node, (ast.FunctionDef, ast.ExceptHandler)):
+            node.name = new.get(node.name, node.name)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) in new:
+            # A function of the student's own, by the names of its arguments.
+            for keyword in node.keywords:
+                keyword.arg = new.get(keyword.arg, keyword.arg)
+
+
+def _bound(definition):
+    """The names that a function gives to something."""
+    for node in ast.walk(definition):
+        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
+            yield from _names(node)
+
+
+def _names(node):
+    if isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, (ast.FunctionDef, ast.ExceptHandler)) and node.name:
+        yield node.name
 
 
 def _refused(definition):
     """What a function does that is not computing."""
     nodes = list(ast.walk(definition))
-    own = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    own |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+    own = {*_bound(definition)}
     known = {*own, *IN_A_NOTEBOOK, *_BUILTINS, *_ERRORS}
     asked = {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
     for node in nodes:

@@ -99,10 +99,11 @@ class _Submission:
         return tuple(name for name, verdict in self.verdicts.items() if verdict.get("copied"))
 
     def not_met(self) -> dict[str, list[str]]:
-        """Exercise → its duties that are not met, of those that did not pass."""
+        """Exercise → its duties that are not met, where a part of them is."""
         found = {
             exercise: [duty for duty, met in verdict["duties"] if not met]
             for exercise, verdict in self.verdicts.items()
+            if any(met for _, met in verdict["duties"])
         }
         return {exercise: missing for exercise, missing in found.items() if missing}
 

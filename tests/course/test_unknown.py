@@ -1,10 +1,12 @@
 """Mistakes that nobody knew: students who made the same one stand together, and it gets a name."""
 
 import dataclasses
+import re
 import shutil
 import types
 
 import pytest
+import torch
 from conftest import JAILED
 
 from benchmarks.classroom import BOUND, TOPIC, answered, make_course, submit
@@ -95,9 +97,9 @@ def test_a_group_gets_a_name_and_is_explained_from_then_on(course, page):
         '@page.wrong("as if log-normal")\n'
         "def _(log_w):\n"
         f'    """{sentence}"""\n'
-        "    def spread(w):\n"
-        "        return w.var(0, unbiased=False)\n"
-        "    return log_w.mean(0) + spread(log_w) / 2"
+        "    def value_1(value_2):\n"
+        "        return value_2.var(0, unbiased=False)\n"
+        "    return log_w.mean(0) + value_1(log_w) / 2"
     )
     namespace = {}
     exec("import torch\n" + BY_MOMENTS, namespace)
@@ -113,6 +115,8 @@ def test_a_group_gets_a_name_and_is_explained_from_then_on(course, page):
         (3, "a name", "`SHARE`"),
         (1, "log K forgotten", "two wrong answers are called 'log K forgotten'"),
         (1, " ", "takes a name and a sentence"),
+        (1, 'a "name"', "double quotes"),
+        (1, "with {K}", "braces but those of {got} and {expected}"),
     ],
 )
 def test_what_cannot_be_named_leaves_the_page_as_it_was(course, page, group, name, reason):
@@ -163,7 +167,6 @@ def test_what_does_more_than_compute_is_not_recorded(body):
         ("def f(x, y): return x", "takes other arguments than x"),
         ("def f(*x): return x", "takes other arguments than x"),
         ("@cache\ndef f(x): return x", "has a decorator"),
-        ("def f(y):\n    x = 2\n    return x * y", "calls an argument"),
     ],
 )
 def test_what_fits_no_page_is_refused_with_its_reason(source, reason):
@@ -185,6 +188,35 @@ def test_ordinary_code_is_recorded():
 """
     text = as_wrong_answer(f"def f(x):{body}", "f", ["x"], "a name", "A sentence.")
     assert text.startswith('@page.wrong("a name")\ndef _(x):\n    """A sentence."""\n')
+
+
+def test_nothing_tells_whose_the_code_is():
+    body = """
+    author = "Ada Lovelace"
+    signed: str = "A. L."
+    ada = [lovelace * 2 for lovelace in x]
+    try:
+        return babbage(engine=torch.stack([(lambda byron: byron + 1)(v) for v in ada]))
+    except ValueError as babbages:
+        return x
+
+
+def babbage(engine):
+    return engine.mean(dim=0)
+"""
+    text = as_wrong_answer(f"def f(x):{body}", "f", ["x"], "a name", "A sentence.")
+    assert not re.search(
+        "ada|lovelace|byron|babbage|engine|author|signed|A[.]", text.partition('sentence."""')[2]
+    )
+    namespace = {"torch": torch, "page": types.SimpleNamespace(wrong=lambda name: lambda f: f)}
+    exec(text, namespace)
+    assert namespace["_"](torch.ones(2, 3)).tolist() == [3.0, 3.0, 3.0]
+
+
+def test_a_name_that_the_reference_has_for_an_argument_is_no_other():
+    source = "def f(y):\n    x = 2\n    return x * y"
+    text = as_wrong_answer(source, "f", ["x"], "a name", "A sentence.")
+    assert text.endswith("    value_1 = 2\n    return value_1 * x\n")
 
 
 def test_signatures_are_the_same_up_to_rounding_and_where_both_have_nothing():
