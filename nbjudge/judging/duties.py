@@ -26,6 +26,8 @@ EXTREMES = "extreme cases"
 GRADIENTS = "gradients"
 ANYWHERE = "any dtype and device"
 MANNERS = "arguments, calls and memory"
+# Where the numbers are right to the digits that another dtype has.
+_OF_ANYWHERE = (*OF_THE_PLACE, "precision")
 
 # Duty → whether it is met, in the order in which a student reads them.
 Duties = tuple[tuple[str, bool], ...]
@@ -98,9 +100,6 @@ def examine(
         failed.add(MANNERS)
     duties = tuple((duty, duty not in failed) for duty in _owed(everything))
     return (found[0] if found else None), duties
-
-
-_OF_ANYWHERE = (*OF_THE_PLACE, "precision")
 
 
 def _owed(cases):
