@@ -28,8 +28,8 @@ from nbjudge.judging.duties import points_due
 from nbjudge.judging.judge import judge
 from nbjudge.judging.screen import as_html, as_text, in_short
 from nbjudge.judging.sheet import Sheet
-from nbjudge.judging.signature import KINDS, Signature, same, signature
-from nbjudge.judging.verdict import VERDICT_MIME, Verdict
+from nbjudge.judging.signature import KINDS, signature
+from nbjudge.judging.verdict import VERDICT_MIME, Signature, Verdict, same
 from nbjudge.running.execute import is_graded
 from nbjudge.running.sandbox import visible_modules
 from nbjudge.submissions.cells import parsed

@@ -80,5 +80,5 @@ def _last_on(text: str, path: Path) -> Misconception:
         exec(compile(text, str(path), "exec"), module.__dict__)
         exercise: Exercise = module.page.exercise
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"nothing was written: {error}") from error
     return exercise.misconceptions[-1]

@@ -20,17 +20,10 @@ from nbjudge.judging.findings import (
     wrong_gradient,
     wrong_result,
 )
+from nbjudge.judging.verdict import ANYWHERE, EXTREMES, GRADIENTS, MANNERS, VALUES, Duties
 
-VALUES = "right values"
-EXTREMES = "extreme cases"
-GRADIENTS = "gradients"
-ANYWHERE = "any dtype and device"
-MANNERS = "arguments, calls and memory"
 # Where the numbers are right to the digits that another dtype has.
 _OF_ANYWHERE = (*OF_THE_PLACE, "precision")
-
-# Duty → whether it is met, in the order in which a student reads them.
-Duties = tuple[tuple[str, bool], ...]
 
 
 def examine(
@@ -63,7 +56,7 @@ def examine(
         if not found:
             found.append(replace(finding, at=c, described=in_words(exercise, c.case)))
 
-    nothing = 0
+    nothing, gradients_seen = 0, False
     for _, group in itertools.groupby(compared, lambda c: c.case.facts["dtype"]):
         right = []
         # Values first, of all cases: on one alone they may be right by coincidence.
@@ -75,7 +68,7 @@ def examine(
                 continue
             for finding in bad_manners(exercise, c):
                 note(finding, MANNERS, c)
-            if duty in failed:
+            if duty in failed and (gradients_seen or GRADIENTS in failed):
                 # Once is enough.
                 continue
             results = list(wrong_result(exercise, c))
@@ -87,6 +80,7 @@ def examine(
             # Of what is a gradient the right one is not known.
             failed.add(GRADIENTS)
         for c in right:
+            gradients_seen |= bool(c.case.wrt)
             if GRADIENTS not in failed and (finding := wrong_gradient(exercise, c)):
                 note(finding, GRADIENTS, c)
     if finding := probe and wrong_device(probe):
@@ -95,6 +89,8 @@ def examine(
     failed.update(map(duty_on, missed))
     if missed:
         failed |= {GRADIENTS, ANYWHERE}
+    if not gradients_seen:
+        failed.add(GRADIENTS)
     if nothing == len(compared):
         # What never gave a result has kept no duty.
         failed.add(MANNERS)

@@ -7,7 +7,7 @@ import textwrap
 
 from nbjudge.asking.exercise import Exercise
 from nbjudge.judging.sheet import Observed, Sheet
-from nbjudge.judging.verdict import Verdict
+from nbjudge.judging.verdict import Verdict, missing
 
 # nbgrader's validator cuts lines at 87 characters.
 WIDTH = 80
@@ -90,12 +90,10 @@ def _evidence(exercise, verdict):
     if verdict.printed:
         rows.append(("printed", verdict.printed))
     if any(met for _, met in verdict.duties):
-        rows += [("met", _listed(verdict, True)), ("not yet", _listed(verdict, False))]
-    return rows
-
-
-def _listed(verdict, met):
-    return "; ".join(duty for duty, is_met in verdict.duties if is_met == met)
+        met = [duty for duty, is_met in verdict.duties if is_met]
+        now, later = missing(verdict.duties)
+        rows += [("met", "; ".join(met)), ("not yet", "; ".join(now)), ("then", "; ".join(later))]
+    return [(label, text) for label, text in rows if text]
 
 
 def _wrap(text, indent="  "):

@@ -5,18 +5,13 @@ together that made one mistake.
 """
 
 import math
-from collections.abc import Sequence
 
 from nbjudge.inside.tensors import cotangent, tensors
 from nbjudge.judging.sheet import Observed
+from nbjudge.judging.verdict import Signature
 
 # What has a sentence of its own, which says the mistake already, needs no group.
 KINDS = ("value", "property", "shape", "not finite", "gradient")
-# As exact as the coarser dtype allows that may be a part of the way.
-_RTOL = 1e-5
-
-# None stands for what is not finite, or is not there.
-Signature = tuple[float | None, ...]
 
 
 def signature(observed: Observed) -> Signature:
@@ -32,14 +27,6 @@ def signature(observed: Observed) -> Signature:
     first = observed[0][0].facts["dtype"]
     seen = [seen for case, seen in observed if case.facts["dtype"] == first]
     return tuple(number for one in seen for number in _of(one))
-
-
-def same(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
-    """Whether two signatures are of the same mistake."""
-    return len(one) == len(other) and all(
-        a is b if a is None or b is None else math.isclose(a, b, rel_tol=_RTOL, abs_tol=_RTOL)
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 def _of(seen):

@@ -1,9 +1,24 @@
 """What is said of one function: data that the student, the report and the gradebook read."""
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # The verdict as data, beside what the student reads: the grader's report counts these.
 VERDICT_MIME = "application/vnd.nbjudge.verdict+json"
+
+# What a right function does, in the order in which a student reads it.
+VALUES = "right values"
+EXTREMES = "extreme cases"
+GRADIENTS = "gradients"
+ANYWHERE = "any dtype and device"
+MANNERS = "arguments, calls and memory"
+# Duty → whether it is met.
+Duties = tuple[tuple[str, bool], ...]
+# As exact as the coarser dtype allows that may be a part of the way.
+_RTOL = 1e-5
+# None stands for what is not finite, or is not there.
+Signature = tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,23 @@ class Verdict:
     expected: str = ""
     printed: str = ""
     line: str = ""
-    duties: tuple[tuple[str, bool], ...] = ()
-    numbers: tuple[float | None, ...] = ()
+    duties: Duties = ()
+    numbers: Signature = ()
     copied: bool = False
+
+
+def missing(duties: Iterable[tuple[str, bool]]) -> tuple[list[str], list[str]]:
+    """The duties that are not met; and those that can only be judged once the values are right."""
+    found = [duty for duty, met in duties if not met]
+    if VALUES not in found:
+        return found, []
+    later = [duty for duty in found if duty in (EXTREMES, GRADIENTS, ANYWHERE)]
+    return [duty for duty in found if duty not in later], later
+
+
+def same(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
+    """Whether two signatures are of the same mistake."""
+    return len(one) == len(other) and all(
+        a is b if a is None or b is None else math.isclose(a, b, rel_tol=_RTOL, abs_tol=_RTOL)
+        for a, b in zip(one, other, strict=True)
+    )

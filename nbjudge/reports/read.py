@@ -25,7 +25,7 @@ from nbjudge.course.declared import command
 from nbjudge.course.folder import Course, CourseError
 from nbjudge.course.results import FAILED, GRADED, MANUAL, Result
 from nbjudge.course.safe_files import notebooks_in, read_file, write_whole
-from nbjudge.judging.verdict import VERDICT_MIME
+from nbjudge.judging.verdict import VERDICT_MIME, missing
 from nbjudge.reports.page import check_points, render
 from nbjudge.reports.tables import as_csv
 
@@ -101,11 +101,11 @@ class _Submission:
     def not_met(self) -> dict[str, list[str]]:
         """Exercise → its duties that are not met, where a part of them is."""
         found = {
-            exercise: [duty for duty, met in verdict["duties"] if not met]
+            exercise: missing(verdict["duties"])[0]
             for exercise, verdict in self.verdicts.items()
             if any(met for _, met in verdict["duties"])
         }
-        return {exercise: missing for exercise, missing in found.items() if missing}
+        return {exercise: duties for exercise, duties in found.items() if duties}
 
     def misconceptions(self):
         """(Exercise, name, sentence) of each that was found."""
@@ -339,7 +339,7 @@ def _table(layout, submissions):
             row += [check_points(s, layout), math.fsum(layout.checks.values())]
             row += [s.scores.get(name) for name in names]
             row += [total, math.fsum({**layout.checks, **layout.written}.values())]
-            not_met = (f"{name}: {', '.join(missing)}" for name, missing in s.not_met().items())
+            not_met = (f"{name}: {', '.join(duties)}" for name, duties in s.not_met().items())
             row += [held, "; ".join(not_met), "; ".join(s.copies())]
             row += ["; ".join(s.result.untouched), " ".join(s.result.mended)]
         else:

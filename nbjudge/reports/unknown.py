@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nbjudge.judging.signature import Signature, same
+from nbjudge.judging.verdict import Signature, same
 
 
 @dataclass(frozen=True)

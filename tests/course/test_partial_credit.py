@@ -48,10 +48,10 @@ def test_half_points_reach_the_gradebook_the_report_the_export_and_the_student(c
         "",
         "iwae_bound: extreme cases",
         "iwae_bound: gradients",
-        "iwae_bound: right values, extreme cases, gradients, any dtype and device",
+        "iwae_bound: right values",
     ]
-    met = "right values 1, any dtype and device 1"
-    assert f"<td>extreme cases 2, gradients 2, {met}</td>" in page.read_text("utf-8")
+    told = "<td>extreme cases 1, gradients 1, right values 1</td>"
+    assert told in page.read_text("utf-8")
     found, _ = grades(course, TOPIC)
     assert {grade.student: grade.points for grade in found} == POINTS
     assert not any(dict(write_feedback(course, TOPIC, list(POINTS), jobs=1)).values())

@@ -17,7 +17,7 @@ from nbjudge.check import run
 from nbjudge.errors import UserError
 from nbjudge.execute_and_mark import close_graders
 from nbjudge.grade import grade_class
-from nbjudge.judging.signature import same
+from nbjudge.judging.verdict import same
 from nbjudge.name import name_mistake
 from nbjudge.reports.read import read_class, write_report
 from nbjudge.reports.unknown import unknown_mistakes

@@ -9,8 +9,9 @@ from conftest import EXERCISES, RIGHT
 
 from nbjudge.asking.task import make_task
 from nbjudge.check import run
-from nbjudge.judging.duties import ANYWHERE, EXTREMES, GRADIENTS, MANNERS, VALUES, points_due
+from nbjudge.judging.duties import points_due
 from nbjudge.judging.screen import as_html, as_text
+from nbjudge.judging.verdict import ANYWHERE, EXTREMES, GRADIENTS, MANNERS, VALUES
 
 BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
 BOUND, MASKS = (BY_NAME[name] for name in ("iwae_bound", "made_masks"))
@@ -63,6 +64,10 @@ def naive_and_detached(log_w):
     return naive(log_w).detach()
 
 
+def naive_detached_and_in_float32(log_w):
+    return naive(log_w).detach().float()
+
+
 OWED = {VALUES, EXTREMES, GRADIENTS, ANYWHERE, MANNERS}
 MISSING = {
     bound: set(),
@@ -72,6 +77,7 @@ MISSING = {
     on_the_cpu: {ANYWHERE},
     writes: {MANNERS},
     naive_and_detached: {EXTREMES, GRADIENTS},
+    naive_detached_and_in_float32: {EXTREMES, GRADIENTS, ANYWHERE},
     # Whether gradients are right cannot be told before the values are.
     forgets_log_k: {VALUES, EXTREMES, GRADIENTS, ANYWHERE},
     # That the dtype is wrong does not hide that the numbers are.
@@ -152,6 +158,12 @@ def test_the_checklist_is_read_in_words():
     page = as_html(BOUND, verdict, len(observed))
     assert ">not yet</dt>" in page
     assert ">gradients</dd>" in page
+
+
+def test_what_can_only_be_judged_once_the_values_are_right_comes_then():
+    observed, verdict = run(BOUND, forgets_log_k)
+    text = " ".join(as_text(BOUND, verdict, len(observed)).split())
+    assert "met arguments, calls and memory not yet right values then extreme cases;" in text
 
 
 def test_an_answer_that_is_not_written_has_no_checklist():
