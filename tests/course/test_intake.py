@@ -479,6 +479,7 @@ def test_of_several_the_fullest_is_taken(folder, submitted):
 
 def test_of_two_alike_none_is_guessed(folder, submitted):
     write(folder / "a.ipynb", submitted)
+    cell(submitted, f"{PLAYED}-solution").source += "  # another"
     write(folder / "b.ipynb", submitted)
     said = refused(folder)
     assert "`a.ipynb`, `b.ipynb`" in said and "hand in one" in said
