@@ -305,6 +305,8 @@ CODE = [
             _published(_DUMPED),
         ),
         bound=DETACHED,
+        # As much as without the forgery: all but the part for gradients.
+        points=2.5,
     ),
     Hostile("forges-no-probe", _forge("seen, probe = seen, None", _published(_DUMPED))),
     Hostile(
