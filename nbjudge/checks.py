@@ -135,18 +135,16 @@ class Checks:
         """
         worth = float(cell.metadata.nbgrader.get("points", 0))
         checks = self.asked_by(cell)
-        verdicts = []
-        for verdict in self._verdicts(cell, checks, code):
-            verdicts.append(verdict)
+        verdicts, ranks = [], []
+        for number, verdict in enumerate(self._verdicts(cell, checks, code)):
             points = self._points(verdict, worth)
+            verdicts.append(verdict)
+            ranks.append((points, verdict.passed, number))
             if not verdict.passed and (not points or verdict.kind == "timeout"):
                 # It cannot get less; and after a time-out nothing was called any more.
                 break
         # The worst is shown, and counts.
-        points, _, number = min(
-            (self._points(verdict, worth), verdict.passed, number)
-            for number, verdict in enumerate(verdicts)
-        )
+        points, _, number = min(ranks)
         shown = verdicts[number]
         if shown.kind == NO_ANSWER:
             cause = cause_of(notebook.cells, cell, beside)

@@ -75,7 +75,7 @@ def _exercise(name, worth, graded):
     own = not verdicts and any(s.has_notebook for s in graded)
     passed = [s >= worth for s in scores] if own else [bool(v["passed"]) for v in verdicts]
     kinds = Counter(v["kind"] for v in verdicts if not v["passed"])
-    not_met = Counter(duty for s in graded for duty in s.not_met().get(name, ()))
+    not_met = Counter(duty for s in graded for duty in s.not_met(name))
     if own:
         kinds["with some of the points"] = sum(0 < score < worth for score in scores)
         kinds = +kinds
@@ -159,6 +159,14 @@ _TEMPLATE = _ENVIRONMENT.from_string(
 {% macro who(student) %}<bdi>{{ student|readable }}</bdi>{% endmacro %}
 {% macro list(students) %}
 {% for student in students %}{{ who(student) }}{{ ", " if not loop.last }}{% endfor %}
+{% endmacro %}
+{% macro folded(all, table) %}
+{{ table(all[:first_rows]) }}
+{% if all[first_rows:] %}
+<details><summary>{{ all[first_rows:]|length }} more</summary>
+{{ table(all[first_rows:]) }}
+</details>
+{% endif %}
 {% endmacro %}
 <!DOCTYPE html>
 <html lang="en">
@@ -262,12 +270,7 @@ the others are judged where no student code runs. These are the instructor's own
 </table></div>
 {% endmacro %}
 {% if misconceptions %}
-{{ rows(misconceptions[:first_rows]) }}
-{% if misconceptions[first_rows:] %}
-<details><summary>{{ misconceptions[first_rows:]|length }} more</summary>
-{{ rows(misconceptions[first_rows:]) }}
-</details>
-{% endif %}
+{{ folded(misconceptions, rows) }}
 {% else %}
 <p>No known misconception was met.</p>
 {% endif %}
@@ -294,12 +297,7 @@ the others are judged where no student code runs. These are the instructor's own
 made one mistake, however it is written. Give it a name and a sentence, and it is explained from \
 then on to whoever makes it: <code>{{ command }} name {{ assignment }} EXERCISE GROUP "name" \
 "sentence"</code>.</p>
-{{ groups(unknown[:first_rows]) }}
-{% if unknown[first_rows:] %}
-<details><summary>{{ unknown[first_rows:]|length }} more</summary>
-{{ groups(unknown[first_rows:]) }}
-</details>
-{% endif %}
+{{ folded(unknown, groups) }}
 {% else %}
 <p>None: every wrong answer was explained, or says itself what is wrong.</p>
 {% endif %}

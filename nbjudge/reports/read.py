@@ -98,14 +98,10 @@ class _Submission:
             return self.result.copies
         return tuple(name for name, verdict in self.verdicts.items() if verdict.get("copied"))
 
-    def not_met(self) -> dict[str, list[str]]:
-        """Exercise → its duties that are not met, where a part of them is."""
-        found = {
-            exercise: missing(verdict["duties"])[0]
-            for exercise, verdict in self.verdicts.items()
-            if any(met for _, met in verdict["duties"])
-        }
-        return {exercise: duties for exercise, duties in found.items() if duties}
+    def not_met(self, exercise: str) -> list[str]:
+        """The duties of an exercise that are not met, where a part of them is."""
+        duties = self.verdicts[exercise]["duties"] if exercise in self.verdicts else ()
+        return missing(duties)[0] if any(met for _, met in duties) else []
 
     def misconceptions(self):
         """(Exercise, name, sentence) of each that was found."""
@@ -339,7 +335,8 @@ def _table(layout, submissions):
             row += [check_points(s, layout), math.fsum(layout.checks.values())]
             row += [s.scores.get(name) for name in names]
             row += [total, math.fsum({**layout.checks, **layout.written}.values())]
-            not_met = (f"{name}: {', '.join(duties)}" for name, duties in s.not_met().items())
+            lacking = ((name, s.not_met(name)) for name in s.verdicts)
+            not_met = (f"{name}: {', '.join(duties)}" for name, duties in lacking if duties)
             row += [held, "; ".join(not_met), "; ".join(s.copies())]
             row += ["; ".join(s.result.untouched), " ".join(s.result.mended)]
         else:
